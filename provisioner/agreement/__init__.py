@@ -1,0 +1,1 @@
+"""The agreement's rules: pure, no I/O."""

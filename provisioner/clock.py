@@ -1,0 +1,39 @@
+"""The one place where time is read, and the levers with which tests and judges move it."""
+
+import os
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from provisioner.errors import BadInput
+
+PARIS = ZoneInfo("Europe/Paris")  # days of an agreement end at 24:00 there (CONTEXT.md, exact rules)
+LEVERS = ("PROVISION_FAILPOINT", "PROVISION_NOW")
+
+
+def refuse_levers_outside_tests(namespace: str) -> None:
+    """Refuse to run with a test lever set, unless the namespace says that this is a test.
+
+    Raises:
+        BadInput: a lever is set and the namespace does not start with ``test-``.
+
+    """
+    for lever in LEVERS:
+        if os.environ.get(lever) and not namespace.startswith("test-"):
+            raise BadInput(
+                f"{lever} is set, but the namespace is {namespace!r}: levers work only where it starts with test-",
+                f"unset {lever}",
+            )
+
+
+def now() -> datetime:
+    """Return the present instant, in UTC."""
+    pretended = os.environ.get("PROVISION_NOW")
+    if pretended:
+        moment = datetime.fromisoformat(pretended)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=PARIS)).astimezone(UTC)
+    return datetime.now(UTC)
+
+
+def today() -> date:
+    """Return the present day in Europe/Paris."""
+    return now().astimezone(PARIS).date()

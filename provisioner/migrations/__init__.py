@@ -1,0 +1,1 @@
+"""Alembic migrations of the state database, from the first table on."""

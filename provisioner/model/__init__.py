@@ -1,0 +1,1 @@
+"""Tables and names: what exists, without any I/O."""

@@ -1,0 +1,81 @@
+"""Descriptions of containers: services that run for good, one-shots that do one thing, and how they end."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from provisioner.errors import ProvisionError
+
+# What a root one-shot needs to prepare files for other users, and nothing else.
+FILE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A directory below the data root, as a container sees it. Directories only: a file keeps its old inode."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Service:
+    """A container that is to run for good."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    binds: Sequence[Bind]
+    command: Sequence[str] | None = None
+    user: str | None = None
+    network: str = "none"
+    capabilities: Sequence[str] = ()
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    memory_mb: int | None = None
+    cpus: float | None = None
+    processes: int | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of everything above; a container that carries another one has drifted."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """A container that does one thing and ends; its exit code is what counts."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    command: Sequence[str]
+    binds: Sequence[Bind] = ()
+    user: str = "0:0"
+    network: str = "none"
+    capabilities: Sequence[str] = ()
+    files: Mapping[str, bytes] = field(
+        default_factory=dict
+    )  # put below / before the start, never in argv or environment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended."""
+
+    exit_code: int
+    output: str
+    errors: str = ""
+
+    def require_success(self, what: str) -> str:
+        """Return the output.
+
+        Raises:
+            ProvisionError: the exit code is not 0.
+
+        """
+        if self.exit_code != 0:
+            said = " ".join((self.errors or self.output).split())[-400:]
+            raise ProvisionError(f"{what} ended with exit code {self.exit_code}: {said or 'it said nothing'}")
+        return self.output

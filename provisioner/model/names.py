@@ -1,0 +1,139 @@
+"""Names of everything that a site, a generation or a host owns, and the rules for slugs.
+
+All names derive from the namespace, the slug and the generation's number, so that whoever finds
+a container, a database or a directory can tell whose it is, and so that two installations with
+different namespaces never meet.
+"""
+
+import re
+from dataclasses import dataclass
+
+SLUG = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+SLUG_LENGTH = 40
+DATA_ROOT_LENGTH = 38  # socket paths over 107 bytes fail: root + /run/sites/ + slug + /current/http.sock
+RESERVED_SLUGS = frozenset(
+    [
+        "admin",
+        "api",
+        "asso",
+        "assos",
+        "autoconfig",
+        "autodiscover",
+        "council",
+        "cron",
+        "current",
+        "database",
+        "dns",
+        "edge",
+        "egress",
+        "forum",
+        "ftp",
+        "host",
+        "imap",
+        "localhost",
+        "mail",
+        "mta",
+        "mx",
+        "ns",
+        "portail",
+        "portal",
+        "provision",
+        "root",
+        "smtp",
+        "status",
+        "test",
+        "webmail",
+        "www",
+    ]
+)
+SITE_UID_BASE = 200_000  # each site has a user id of its own: limits that the kernel keeps per user stay apart
+
+LABEL_NAMESPACE = "provision.namespace"
+LABEL_ROLE = "provision.role"
+LABEL_SITE = "provision.site"
+LABEL_GENERATION = "provision.generation"
+LABEL_OPERATION = "provision.operation"
+LABEL_SPEC = "provision.spec"
+
+
+def slug_problem(slug: str) -> str | None:
+    """Return why ``slug`` cannot name a site, or None when it can."""
+    if not slug:
+        return "a slug cannot be empty"
+    if len(slug) > SLUG_LENGTH:
+        return f"a slug has at most {SLUG_LENGTH} characters, this one has {len(slug)}"
+    if not SLUG.fullmatch(slug):
+        return f"{slug!r} is no slug: a-z, 0-9 and single hyphens, a letter first (for example: kayane)"
+    if slug in RESERVED_SLUGS:
+        return f"the slug {slug!r} is reserved"
+    return None
+
+
+@dataclass(frozen=True)
+class HostNames:
+    """Names of what a host runs once, whatever the number of its sites."""
+
+    namespace: str
+
+    @property
+    def database(self) -> str:
+        """Return the database server's container name."""
+        return f"{self.namespace}.database"
+
+    @property
+    def edge(self) -> str:
+        """Return the edge's container name."""
+        return f"{self.namespace}.edge"
+
+    @property
+    def cron(self) -> str:
+        """Return the cron ticker's container name."""
+        return f"{self.namespace}.cron"
+
+
+@dataclass(frozen=True)
+class GenerationNames:
+    """Names of what one generation of a site owns. Paths are relative to the host's data root."""
+
+    namespace: str
+    slug: str
+    number: int
+
+    @property
+    def container(self) -> str:
+        """Return the container's name."""
+        return f"{self.namespace}.site.{self.slug}.{self.number}"
+
+    @property
+    def database(self) -> str:
+        """Return the name of the database and of its user; slugs hold no underscore, so it is unambiguous."""
+        return f"{self.slug.replace('-', '_')}_{self.number}"
+
+    @property
+    def site_directory(self) -> str:
+        """Return the site's directory, which all its generations share."""
+        return f"sites/{self.slug}"
+
+    @property
+    def directory(self) -> str:
+        """Return the generation's own directory: code and secrets."""
+        return f"{self.site_directory}/generations/{self.number}"
+
+    @property
+    def socket_parent(self) -> str:
+        """Return the directory that holds the site's sockets and its ``current`` link."""
+        return f"run/sites/{self.slug}"
+
+    @property
+    def socket_directory(self) -> str:
+        """Return the directory of the generation's HTTP socket."""
+        return f"{self.socket_parent}/{self.number}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return the labels that every container of this generation carries."""
+        return {
+            LABEL_NAMESPACE: self.namespace,
+            LABEL_SITE: self.slug,
+            LABEL_GENERATION: str(self.number),
+        }

@@ -1,0 +1,249 @@
+"""The tables of the control plane's state.
+
+People's names and addresses stand in `Contact` alone; events, mails and operations name them by
+id, so that an erasure leaves the chain of events whole.
+"""
+
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Dialect, Index, TypeDecorator, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from provisioner.model.names import SITE_UID_BASE, GenerationNames
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant, stored in UTC and always given back with its zone (SQLite keeps none)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC."""
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        return value.replace(tzinfo=UTC) if value else None
+
+
+class SiteState(StrEnum):
+    """States of a site (CONTEXT.md, site states)."""
+
+    PREPARING = "preparing"
+    ONLINE = "online"
+    SUSPENDED = "suspended"
+    CLOSING = "closing"
+    ARCHIVED = "archived"
+    DELETED = "deleted"
+
+
+class GenerationState(StrEnum):
+    """What a generation is to its site."""
+
+    BUILDING = "building"
+    SERVING = "serving"
+    KEPT = "kept"
+
+
+class OperationState(StrEnum):
+    """End states are `succeeded`, `undone` and `needs_hand`; the others say what is under way."""
+
+    RUNNING = "running"
+    UNDOING = "undoing"
+    SUCCEEDED = "succeeded"
+    UNDONE = "undone"
+    NEEDS_HAND = "needs_hand"
+
+
+UNFINISHED = (OperationState.RUNNING, OperationState.UNDOING, OperationState.NEEDS_HAND)
+
+
+class StepState(StrEnum):
+    """How far one step of an operation has come."""
+
+    PLANNED = "planned"
+    STARTED = "started"
+    DONE = "done"
+    UNDONE = "undone"
+
+
+class MailState(StrEnum):
+    """`queued` will be tried again; `dead` needs a person."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DEAD = "dead"
+
+
+class Site(SQLModel, table=True):
+    """An association's site. Slug and host name stay taken for ever, also by a retired site."""
+
+    __table_args__ = ({"sqlite_autoincrement": True},)  # a site's user id on its host is never given again
+
+    id: int | None = Field(default=None, primary_key=True)
+    slug: str = Field(unique=True)
+    host_name: str = Field(unique=True)
+    host: str
+    state: SiteState = SiteState.PREPARING
+    name: str
+    profile: str
+    release: str
+    theme: str | None = None
+    commune: str | None = None
+    rna: str | None = None
+    siret: str | None = None
+    seat: str | None = None
+    telephone: str | None = None
+    mail: str | None = None
+    publication_director: str | None = None
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+    @property
+    def key(self) -> int:
+        """Return the id of a stored site."""
+        if self.id is None:
+            raise ValueError("this site is not stored yet")
+        return self.id
+
+    @property
+    def uid(self) -> int:
+        """Return the user id that the site's processes and files have on its host."""
+        return SITE_UID_BASE + self.key
+
+
+class Contact(SQLModel, table=True):
+    """A member of an association whom the council may write to."""
+
+    __table_args__ = (UniqueConstraint("site_id", "mail"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
+    name: str
+    mail: str
+    login: str
+    administrator: bool
+
+
+class Generation(SQLModel, table=True):
+    """What runs: image, database, code and socket of a site, as one unit."""
+
+    __table_args__ = (UniqueConstraint("site_id", "number"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
+    number: int
+    state: GenerationState = GenerationState.BUILDING
+    release: str
+    image: str
+    wordpress: str
+    php: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+    def names(self, namespace: str, slug: str) -> GenerationNames:
+        """Return the names of what this generation of the site ``slug`` owns."""
+        return GenerationNames(namespace, slug, self.number)
+
+
+class Release(SQLModel, table=True):
+    """A release as it was built on a host: versions read from the image itself, digest pinned."""
+
+    __table_args__ = (UniqueConstraint("name", "host"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    host: str
+    image: str
+    wordpress: str
+    php: str
+    content_key: str
+    built_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Agreement(SQLModel, table=True):
+    """The agreement of a site, with the policy that was in force when it was made."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", unique=True)
+    start: date
+    term_years: int
+    terms: int
+    notice_months: int
+    signed_on: date | None = None
+
+
+class Operation(SQLModel, table=True):
+    """One run of a recipe on one subject: a site's slug, or ``host:NAME``."""
+
+    __table_args__ = (
+        Index(
+            "one_unfinished_operation_per_subject",
+            "subject",
+            unique=True,
+            sqlite_where=text("state IN ('RUNNING', 'UNDOING', 'NEEDS_HAND')"),
+            postgresql_where=text("state IN ('RUNNING', 'UNDOING', 'NEEDS_HAND')"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    subject: str = Field(index=True)
+    arguments: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    state: OperationState = OperationState.RUNNING
+    holder: str
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    message: str = ""
+
+    @property
+    def key(self) -> int:
+        """Return the id of a stored operation."""
+        if self.id is None:
+            raise ValueError("this operation is not stored yet")
+        return self.id
+
+
+class OperationStep(SQLModel, table=True):
+    """One step of an operation, as planned when it began."""
+
+    __table_args__ = (UniqueConstraint("operation_id", "position"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    operation_id: int = Field(foreign_key="operation.id", index=True)
+    position: int
+    name: str
+    state: StepState = StepState.PLANNED
+    notes: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    changed_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Mail(SQLModel, table=True):
+    """A mail that must leave: inserted with the change it speaks of. ``occasion`` makes it unique."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    occasion: str = Field(unique=True)
+    message_id: str = Field(unique=True)
+    kind: str
+    site_id: int | None = Field(default=None, foreign_key="site.id", index=True)
+    contact_id: int | None = Field(default=None, foreign_key="contact.id")
+    state: MailState = MailState.QUEUED
+    subject: str
+    body: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    attempts: int = 0
+    next_attempt_at: datetime = Field(sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    outcome: str = ""
+
+
+class Event(SQLModel, table=True):
+    """What happened, for ever: appended, never changed."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    subject: str = Field(index=True)
+    kind: str
+    operation_id: int | None = Field(default=None, index=True)
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))

@@ -1,0 +1,170 @@
+"""Questions to the state that several operations ask, and the record of a new association."""
+
+import unicodedata
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, or_, select
+
+from provisioner import clock
+from provisioner.agreement.terms import Term, terms
+from provisioner.associations import AssociationSpec, ContactSpec
+from provisioner.errors import BadInput
+from provisioner.inventory import Inventory
+from provisioner.model.tables import (
+    Agreement,
+    Contact,
+    Generation,
+    GenerationState,
+    Release,
+    Site,
+    SiteState,
+)
+
+
+def site(session: Session, slug: str) -> Site:
+    """Return the site ``slug``.
+
+    Raises:
+        BadInput: there is none.
+
+    """
+    found = session.exec(select(Site).where(Site.slug == slug)).first()
+    if found is None:
+        raise BadInput(f"no site is called {slug!r}", "provision status   (lists them)")
+    return found
+
+
+def live_sites(session: Session) -> list[Site]:
+    """Return every site that has a generation to serve, by slug."""
+    gone = (SiteState.ARCHIVED, SiteState.DELETED)
+    return list(session.exec(select(Site).where(col(Site.state).not_in(gone)).order_by(Site.slug)).all())
+
+
+def contacts(session: Session, site_id: int) -> list[Contact]:
+    """Return the contacts of a site, in the order in which they were given."""
+    return list(session.exec(select(Contact).where(Contact.site_id == site_id).order_by(col(Contact.id))).all())
+
+
+def administrators(session: Session, site_id: int) -> list[Contact]:
+    """Return the contacts that administer the site."""
+    return [contact for contact in contacts(session, site_id) if contact.administrator]
+
+
+def agreement(session: Session, site_id: int) -> Agreement:
+    """Return the agreement of a site; every site has one."""
+    return session.exec(select(Agreement).where(Agreement.site_id == site_id)).one()
+
+
+def agreement_terms(record: Agreement) -> list[Term]:
+    """Return the terms of an agreement, by the policy that it was made under."""
+    return terms(record.start, term_years=record.term_years, count=record.terms, notice_months=record.notice_months)
+
+
+def find_generation(session: Session, site_id: int, number: int) -> Generation | None:
+    """Return one generation of a site, if it is recorded."""
+    return session.exec(select(Generation).where(Generation.site_id == site_id, Generation.number == number)).first()
+
+
+def generation(session: Session, site_id: int, number: int) -> Generation:
+    """Return one generation of a site.
+
+    Raises:
+        LookupError: it is not recorded, or not any more.
+
+    """
+    found = find_generation(session, site_id, number)
+    if found is None:
+        raise LookupError(f"site {site_id} has no generation {number}")
+    return found
+
+
+def serving_generation(session: Session, site_id: int) -> Generation | None:
+    """Return the generation that the site's ``current`` points to, as recorded."""
+    query = select(Generation).where(Generation.site_id == site_id, Generation.state == GenerationState.SERVING)
+    return session.exec(query).first()
+
+
+def release(session: Session, name: str, host: str) -> Release | None:
+    """Return the release ``name`` as it was built on ``host``."""
+    return session.exec(select(Release).where(Release.name == name, Release.host == host)).first()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the state already knows of an association that is to be created."""
+
+    site: Site
+    same: bool
+
+
+def known(session: Session, inventory: Inventory, spec: AssociationSpec) -> Known | None:
+    """Return the site that has the slug or the host name of ``spec``, and whether its record is the same."""
+    host_name = spec.host_name or f"{spec.slug}.{inventory.domain}"
+    found = session.exec(select(Site).where(or_(Site.slug == spec.slug, Site.host_name == host_name))).first()
+    if found is None:
+        return None
+    people = {(c.name, c.mail, c.administrator) for c in contacts(session, found.key)}
+    wanted = {(c.name, c.mail, c.administrator) for c in spec.contacts}
+    same = (
+        found.slug == spec.slug
+        and found.host_name == host_name
+        and all(getattr(found, key) == getattr(spec, key) for key in _OWN_KEYS)
+        and people == wanted
+        and (spec.agreement_start is None or agreement(session, found.key).start == spec.agreement_start)
+    )
+    return Known(found, same)
+
+
+_OWN_KEYS = (
+    "name",
+    "profile",
+    "theme",
+    "commune",
+    "rna",
+    "siret",
+    "seat",
+    "telephone",
+    "mail",
+    "publication_director",
+)
+
+
+def record_association(session: Session, inventory: Inventory, spec: AssociationSpec) -> None:
+    """Write the association, its contacts and its draft agreement, all dates computed from its start."""
+    record = Site(
+        slug=spec.slug,
+        host_name=spec.host_name or f"{spec.slug}.{inventory.domain}",
+        host=inventory.hosts[0].name,
+        release=inventory.default_release,
+        created_at=clock.now(),
+        **{key: getattr(spec, key) for key in _OWN_KEYS},
+    )
+    session.add(record)
+    session.flush()
+    for contact, login in zip(spec.contacts, logins(spec.contacts), strict=True):
+        session.add(Contact(site_id=record.key, login=login, **contact.model_dump()))
+    session.add(
+        Agreement(
+            site_id=record.key,
+            start=spec.agreement_start or clock.today(),
+            **inventory.policy.agreement.model_dump(),
+        )
+    )
+
+
+def logins(people: tuple[ContactSpec, ...]) -> list[str]:
+    """Return a distinct WordPress login for each person, made of their name.
+
+    People log in with their mail address as well; the login shows in public addresses of author
+    pages, which is why it is not the mail address.
+    """
+    found: list[str] = []
+    for person in people:
+        plain = unicodedata.normalize("NFKD", person.name).encode("ascii", "ignore").decode().lower()
+        words = "".join(character if character.isalnum() else " " for character in plain).split()
+        base = "-".join(words)[:40].strip("-") or "membre"
+        login, number = base, 2
+        while login in found:
+            login, number = f"{base}-{number}", number + 1
+        found.append(login)
+    return found
