@@ -1,0 +1,1 @@
+"""Operations as journaled steps: run, resume, undo; locks; failpoints."""
