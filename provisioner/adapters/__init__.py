@@ -1,0 +1,1 @@
+"""The world outside: Docker hosts, MariaDB, the edge, certificates, mail servers, name servers."""

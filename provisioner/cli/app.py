@@ -1,0 +1,70 @@
+"""The `provision` program: its commands, exit codes and signals."""
+
+import os
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from provisioner.cli import agreement, create, init, look, mail, recover, release
+from provisioner.errors import ProvisionError
+
+app = typer.Typer(
+    name="provision",
+    help="Free websites for associations, hosted by their council, run by the associations alone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(init.init)
+app.command()(create.create)
+app.command()(look.status)
+app.command()(look.log)
+app.command()(look.doctor)
+app.command()(recover.resume)
+app.command()(recover.undo)
+app.add_typer(release.app, name="release")
+app.add_typer(agreement.app, name="agreement")
+app.add_typer(mail.app, name="mail")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"provision {version('provision')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the program; errors become one line and the exit code that docs/exit-codes.md documents."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except ProvisionError as error:
+        from provisioner.cli import output
+
+        output.fail(error)
+        sys.exit(error.exit_code)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Ask running operations to stop between two steps; a second signal stops at once."""
+    journal = sys.modules.get("provisioner.journal.journal")
+    if journal is None or journal.stop_requested.is_set() or not journal.operations_running():
+        sys.stderr.write("provision: interrupted\n")
+        os._exit(128 + number)
+    journal.stop_requested.set()
+    sys.stderr.write("provision: stopping after the step under way; once more to stop at once (resumable)\n")

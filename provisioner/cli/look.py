@@ -1,0 +1,149 @@
+"""`provision status`, `provision log` and `provision doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provisioner.cli import options
+
+if TYPE_CHECKING:
+    from provisioner.operations.status import SiteDetails
+
+
+def status(
+    slug: Annotated[str | None, typer.Argument(help="A site; all of them if none is named.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="One line for the monitoring; exit code 0 well, 1 warning, 2 critical.")
+    ] = False,
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
+    """Show what needs a person, each with the command to paste, then every site; or one site in detail.
+
+    \b
+    provision status
+    provision status kayane --json
+    """
+    from provisioner.cli import output
+    from provisioner.errors import BadInput, ProvisionError
+    from provisioner.installation import Installation
+    from provisioner.operations import status as operation
+
+    if check:
+        if slug is not None:
+            raise BadInput("--check looks at everything: name no site", "provision status --check")
+        try:
+            overview = operation.overview(Installation.open(inventory))
+        except ProvisionError as error:
+            output.line(f"PROVISION CRITICAL - {error.message}")
+            raise typer.Exit(2) from None
+        critical = sum(item.critical for item in overview.attention)
+        pending = sum(item.pressing and not item.critical for item in overview.attention)
+        word, code = ("CRITICAL", 2) if critical else ("WARNING", 1) if pending else ("OK", 0)
+        first = next((f"; {item.subject}: {item.what}" for item in overview.attention if item.pressing), "")
+        output.line(f"PROVISION {word} - {len(overview.sites)} sites, {critical} critical, {pending} warnings{first}")
+        raise typer.Exit(code)
+    installation = Installation.open(inventory)
+    if slug is not None:
+        _show_site(operation.details(installation, slug), json)
+        return
+    overview = operation.overview(installation)
+    if json:
+        output.machine(overview)
+        return
+    for item in overview.attention:
+        output.line(f"! {item.subject}: {item.what}  →  {item.command}")
+    if not overview.sites:
+        output.line("no sites yet  →  provision create SLUG")
+        return
+    columns = ["site", "name", "state", "agreement", "release", "address"]
+    rows = [[s.slug, s.name, s.state, s.agreement, s.release, s.url] for s in overview.sites]
+    output.table(columns, rows)
+
+
+def _show_site(site: SiteDetails, json: bool) -> None:
+    from provisioner.cli import output
+
+    if json:
+        output.machine(site)
+        return
+    if site.problem:
+        output.line(f"! {site.problem}")
+    people = ", ".join(person["login"] for person in site.administrators or [])
+    for label, value in (
+        ("site", f"{site.slug} ({site.name})"),
+        ("address", site.url),
+        ("state", site.state),
+        ("generation", f"{site.generation or '-'}, release {site.release}, WordPress {site.wordpress}, PHP {site.php}"),
+        ("administrators", people or "-"),
+        ("content", site.content_sha256 or "-"),
+        ("last backup", str(site.last_backup or "none")),
+        ("last drill", str(site.last_drill or "none")),
+        (
+            "agreement",
+            f"{site.agreement.state}, from {site.agreement.start}, signed on {site.agreement.signed_on or '-'}",
+        ),
+    ):
+        output.line(f"{label:<16}{value}")
+    rows = [[str(n), str(t.start), str(t.end), str(t.notice_by or "-")] for n, t in enumerate(site.agreement.terms, 1)]
+    output.table(["term", "start", "end", "notice by"], rows)
+
+
+def log(
+    subject: Annotated[str | None, typer.Argument(help="A slug or host:NAME; everything if none is named.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the newest events.")] = 50,
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
+    """Show what happened.
+
+    \b
+    provision log kayane
+    """
+    from provisioner import clock, eventlog
+    from provisioner.cli import output
+    from provisioner.installation import Installation
+
+    with Installation.open(inventory).store.transaction() as session:
+        events = eventlog.last(session, subject, count)
+    if json:
+        output.machine([event.model_dump() for event in events])
+        return
+    for event in events:
+        data = " ".join(f"{key}={value}" for key, value in event.data.items() if value != "")
+        output.line(
+            f"{event.at.astimezone(clock.PARIS):%Y-%m-%d %H:%M:%S}  {event.subject}  {event.kind}  {data}".rstrip()
+        )
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely.")] = False,
+    inventory: options.Inventory = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Compare the hosts with the records, both ways, and ask every site over HTTPS. Exit code 3: something is wrong.
+
+    \b
+    provision doctor --fix
+    """
+    from provisioner.cli import output
+    from provisioner.errors import NeedsHand
+    from provisioner.installation import Installation
+    from provisioner.operations import doctor as operation
+
+    installation = Installation.open(inventory)
+    findings = operation.examine(installation)
+    if fix and findings and not dry_run:
+        findings = operation.fix(installation, findings)
+    if json:
+        output.machine(findings)
+    else:
+        for finding in findings:
+            output.line(f"! {finding.subject}: {finding.problem}  →  {finding.mend}")
+        if not findings:
+            output.line("all is well: hosts and records agree, every site answers over HTTPS")
+    if findings:
+        raise typer.Exit(NeedsHand.exit_code)

@@ -1,0 +1,100 @@
+"""One place prints: lines, tables, JSON, progress, errors."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime
+from typing import Any
+
+from provisioner.errors import ProvisionError
+from provisioner.journal.journal import Progress, no_progress
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)
+
+
+def machine(value: Any) -> None:
+    """Print ``value`` as JSON; dataclasses become objects."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
+
+
+def line(text: str = "") -> None:
+    """Print one line, made of one line: what an association wrote cannot forge another."""
+    sys.stdout.write(visible(text) + "\n")
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with control characters, and those that reorder a line, made visible (H3)."""
+    return "".join(
+        character if character.isprintable() or character == " " else f"\\u{ord(character):04x}" for character in text
+    )
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    sys.stderr.write(f"warning: {visible(text)}\n")
+
+
+def fail(error: ProvisionError) -> None:
+    """Print an error as one line, with what to do next behind it."""
+    hint = f"  →  {error.hint}" if error.hint else ""
+    sys.stderr.write(f"provision: {visible(error.message + hint)}\n")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        grid.add_row(*(Text(visible(cell)) for cell in row))
+    Console().print(grid)
+
+
+@contextmanager
+def progress(wanted: bool) -> Iterator[Progress]:
+    """Show a bar per subject on standard error while a block runs, when a person looks at it."""
+    if not wanted or not sys.stderr.isatty():
+        yield no_progress
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.fields[subject]}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(subject: str, step: str, position: int, count: int) -> None:
+            if subject not in tasks:
+                tasks[subject] = bars.add_task(step, total=count, subject=subject)
+            bars.update(tasks[subject], description=step, completed=position)
+
+        yield show
+
+
+@contextmanager
+def telling(wanted: bool) -> Iterator[Callable[[str], None]]:
+    """Show what a long job says about itself as one status line on standard error."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda _line: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("working") as status:
+        yield lambda text: status.update(visible(text)[:100])

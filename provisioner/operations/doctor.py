@@ -1,0 +1,154 @@
+"""`provision doctor`: the hosts against the records, both ways, and `--fix` for what can be mended safely."""
+
+from collections.abc import Callable
+
+from provisioner import eventlog
+from provisioner.adapters import mariadb
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.errors import ProvisionError
+from provisioner.installation import Installation
+from provisioner.journal import lock
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
+from provisioner.model.names import HostNames
+from provisioner.operations import init
+from provisioner.probes import host as host_probes
+from provisioner.probes import page
+from provisioner.probes.host import Expected, Finding
+from provisioner.steps.routing import refresh_edge, rendered_edge
+from provisioner.steps.site import edge_image, site_service
+
+
+def examine(installation: Installation) -> list[Finding]:
+    """Return what is not as the records say, on every host; a host that does not answer stops no other."""
+    found: list[Finding] = []
+    for settings in installation.inventory.hosts:
+        found += _examine_host(installation, installation.host(settings.name))
+    return found
+
+
+def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]:
+    unreachable = host_probes.reachable(host)
+    if unreachable is not None:
+        return [unreachable]
+    dead = list(host_probes.dead_services(host))
+    if dead:
+        return dead  # without them nothing else can be asked
+    with installation.store.transaction() as session:
+        wanted = host_probes.expected(session, host)
+    looks: tuple[Callable[[], list[Finding]], ...] = (
+        lambda: list(host_probes.orphans(host, wanted)),
+        lambda: list(host_probes.missing(host, wanted)),
+        lambda: _drifted(installation, host, wanted),
+        lambda: _edge_drift(installation, host),
+        lambda: _silent(installation, host, wanted),
+        lambda: _unresolved(installation, wanted),
+    )
+    found: list[Finding] = []
+    for look in looks:
+        try:
+            found += look()
+        except ProvisionError as error:
+            found.append(Finding(f"host:{host.name}", error.message, error.hint, fixable=False))
+    return found
+
+
+def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
+    """Mend what can be mended safely, then examine again; return what is left.
+
+    Nothing that a record knows is ever removed, and nothing of a site on which an operation is unfinished.
+    """
+    for settings in installation.inventory.hosts:
+        host = installation.host(settings.name)
+        if host_probes.reachable(host) is not None:
+            continue
+        if any(finding.fixable for finding in host_probes.dead_services(host)):
+            init.init(installation)
+        with installation.store.transaction() as session:
+            wanted = host_probes.expected(session, host)
+            for finding in findings:
+                eventlog.record(session, finding.subject, "doctor mends", problem=finding.problem)
+        _remove_orphans(host, wanted)
+        _restart(installation, host, wanted)
+        refresh_edge(installation, host)
+    return examine(installation)
+
+
+def _remove_orphans(host: DockerHost, wanted: list[Expected]) -> None:
+    for finding in host_probes.orphans(host, wanted):
+        if finding.problem.startswith("database"):
+            mariadb.drop(host, finding.subject)
+        elif finding.problem.startswith("directory"):
+            _remove_directory(host, finding.subject)
+        else:
+            host.remove(finding.mend.rpartition(" ")[2])
+
+
+def _remove_directory(host: DockerHost, slug: str) -> None:
+    host.run(
+        OneShot(
+            name=f"{host.namespace}.doctor.remove",
+            image=edge_image(host),
+            labels=host.role_labels("doctor"),
+            command=["rm", "-rf", f"/host/run/sites/{slug}", f"/host/sites/{slug}"],
+            binds=[Bind("", "/host")],
+            capabilities=FILE_CAPABILITIES,
+        )
+    ).require_success(f"host {host.name}: removing the directories of {slug}")
+
+
+def _restart(installation: Installation, host: DockerHost, wanted: list[Expected]) -> None:
+    for item in wanted:
+        with lock.hold(installation.locks, item.site.slug) as free:
+            if free and not item.busy:
+                policy = installation.inventory.policy.site
+                host.ensure_service(site_service(host.namespace, item.site, item.generation, policy))
+
+
+def _drifted(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
+    policy = installation.inventory.policy.site
+    return [
+        Finding(
+            item.site.slug,
+            f"container {item.names.container} differs from its description",
+            "provision doctor --fix",
+        )
+        for item in wanted
+        if not item.busy and host.has_drifted(site_service(host.namespace, item.site, item.generation, policy))
+    ]
+
+
+def _edge_drift(installation: Installation, host: DockerHost) -> list[Finding]:
+    from provisioner.adapters import edge
+
+    revision, _ = rendered_edge(installation, host)
+    serving = edge.serving_revision(host, installation.inventory, installation.authority.root)
+    if serving == revision:
+        return []
+    name = HostNames(host.namespace).edge
+    return [
+        Finding(
+            f"host:{host.name}",
+            f"{name} serves another configuration than the records want",
+            "provision doctor --fix",
+        )
+    ]
+
+
+def _silent(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
+    found = []
+    for item in wanted:
+        if item.busy:
+            continue
+        problem = page.site_problem(host, item.site.host_name, installation.authority.root)
+        if problem is not None:
+            found.append(Finding(item.site.slug, problem, f"docker logs {item.names.container}", fixable=False))
+    return found
+
+
+def _unresolved(installation: Installation, wanted: list[Expected]) -> list[Finding]:
+    from provisioner.adapters import dns
+
+    return [
+        Finding("dns", problem, "add the record, or wait for it", fixable=False)
+        for problem in dns.warnings([], [item.site.host_name for item in wanted])
+    ]

@@ -1,0 +1,70 @@
+"""`provision init`: from an engine and an inventory to hosts that are ready for sites."""
+
+from provisioner.adapters import images
+from provisioner.installation import Installation
+from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
+from provisioner.journal.step import Step, nothing_to_undo
+from provisioner.model.tables import Operation
+from provisioner.steps.host import (
+    HostWork,
+    build_images,
+    make_authority,
+    make_directories,
+    remove_directories,
+    start_cron,
+    start_database,
+    start_edge,
+    stop_cron,
+    stop_database,
+    stop_edge,
+)
+
+KIND = "init"
+
+STEPS: tuple[Step[HostWork], ...] = (
+    Step("authority", make_authority, undo=nothing_to_undo),  # kept: somebody may trust its root already
+    Step("images", build_images, undo=nothing_to_undo),  # kept: a cache
+    Step("directories", make_directories, undo=remove_directories),
+    Step("database", start_database, undo=stop_database),
+    Step("edge", start_edge, undo=stop_edge),
+    Step("cron", start_cron, undo=stop_cron),
+)
+
+
+def subject(host: str) -> str:
+    """Return the journal's name for a host."""
+    return f"host:{host}"
+
+
+def work_on(installation: Installation, operation: Operation) -> HostWork:
+    """Return what the steps of a recorded operation need."""
+    name = operation.subject.removeprefix("host:")
+    return HostWork(kind=KIND, operation_id=operation.key, installation=installation, name=name)
+
+
+def init(installation: Installation, progress: Progress = no_progress, tell: images.Tell = images.silent) -> None:
+    """Make every host of the inventory ready, or bring it up to date; repeatable at any time.
+
+    An initialisation that was interrupted is resumed.
+
+    Raises:
+        ProvisionError: what this run brought was taken away again.
+        Unavailable: an engine does not answer; nothing was changed.
+
+    """
+    for settings in installation.inventory.hosts:
+        installation.host(settings.name).version()
+    installation.store.upgrade()
+    for settings in installation.inventory.hosts:
+        journal = Journal(installation.store, installation.locks, KIND, STEPS, progress)
+        name = subject(settings.name)
+        with journal.subject(name):
+            with installation.store.transaction() as session:
+                operation = unfinished(session, name)
+            if operation is None:
+                operation = journal.begin(name, {})
+            else:
+                journal.take_over(operation)
+            work = work_on(installation, operation)
+            work.tell = tell
+            journal.carry_out(operation, work)

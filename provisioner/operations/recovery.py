@@ -1,0 +1,103 @@
+"""`provision resume` and `provision undo`: go on with an interrupted operation, or take it back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import col, select
+
+from provisioner.errors import BadInput, NeedsHand
+from provisioner.installation import Installation
+from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
+from provisioner.journal.step import Step
+from provisioner.mail import outbox
+from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
+from provisioner.operations import create, init, sign
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is needed to go on with an operation of which only the record is left."""
+
+    steps: Sequence[Step[Any]]
+    work_on: Callable[[Installation, Operation], Any]
+
+
+RECIPES = {
+    create.KIND: Recipe(create.STEPS, create.work_on),
+    init.KIND: Recipe(init.STEPS, init.work_on),
+    sign.KIND: Recipe(sign.STEPS, sign.work_on),
+}
+
+
+def resume(installation: Installation, subject: str, progress: Progress = no_progress) -> str:
+    """Go on where the operation on ``subject`` stopped; return its kind and how it ended.
+
+    Raises:
+        BadInput: nothing is unfinished there.
+        Busy: somebody works on it.
+        ProvisionError, NeedsHand: as the operation itself.
+
+    """
+    return _go_on(installation, subject, progress, backwards=False)
+
+
+def undo(installation: Installation, subject: str, progress: Progress = no_progress) -> str:
+    """Take back the unfinished operation on ``subject``; return its kind and how it ended.
+
+    Raises:
+        BadInput: nothing is unfinished there; a finished operation has no earlier generation to return to.
+        Busy: somebody works on it.
+        NeedsHand: something could not be undone.
+
+    """
+    return _go_on(installation, subject, progress, backwards=True)
+
+
+def plan_of_undo(installation: Installation, subject: str) -> list[str]:
+    """Return the names of the steps that `undo` would take back, newest first.
+
+    Raises:
+        BadInput: nothing is unfinished there.
+
+    """
+    operation = _unfinished(installation, subject)
+    with installation.store.transaction() as session:
+        query = select(OperationStep).where(OperationStep.operation_id == operation.id)
+        rows = session.exec(query.order_by(col(OperationStep.position).desc())).all()
+    return [row.name for row in rows if row.state in (StepState.STARTED, StepState.DONE)]
+
+
+def _go_on(installation: Installation, subject: str, progress: Progress, *, backwards: bool) -> str:
+    operation = _unfinished(installation, subject)
+    recipe = RECIPES.get(operation.kind)
+    if recipe is None:
+        raise NeedsHand(f"{subject}: this version of provision knows no operation {operation.kind!r}")
+    journal = Journal(installation.store, installation.locks, operation.kind, recipe.steps, progress)
+    with journal.subject(subject):
+        operation = _unfinished(installation, subject)  # its state may have changed before we held it
+        undoing = operation.state is OperationState.UNDOING
+        journal.take_over(operation)
+        work = recipe.work_on(installation, operation)
+        if backwards or undoing:
+            journal.take_back(operation, work)
+            return f"{operation.kind} undone"
+        journal.carry_out(operation, work)
+    outbox.deliver_due(installation)
+    return f"{operation.kind} succeeded"
+
+
+def _unfinished(installation: Installation, subject: str) -> Operation:
+    with installation.store.transaction() as session:
+        operation = unfinished(session, subject)
+        if operation is not None:
+            return operation
+        last = session.exec(
+            select(Operation).where(Operation.subject == subject).order_by(col(Operation.id).desc())
+        ).first()
+    if last is None:
+        raise BadInput(f"no operation on {subject!r} is on record", "provision status")
+    raise BadInput(
+        f"{subject}: {last.kind} ended as {last.state.value.replace('_', ' ')}; nothing is unfinished",
+        f"provision status {subject}",
+    )

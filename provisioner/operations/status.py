@@ -1,0 +1,215 @@
+"""`provision status`: what needs a person first, then every site; or one site in detail, read from the site itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from provisioner import clock, records
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.agreement.terms import Term, state_on
+from provisioner.errors import ProvisionError
+from provisioner.installation import Installation
+from provisioner.journal import lock
+from provisioner.journal.journal import local_time
+from provisioner.model.container import OneShot
+from provisioner.model.names import HostNames
+from provisioner.model.tables import UNFINISHED, Generation, Mail, MailState, Operation, Site
+from provisioner.steps.site import SITE_PROGRAM, site_service
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Something that a person should do, and the command to paste."""
+
+    subject: str
+    what: str
+    command: str
+    critical: bool = False
+    pressing: bool = True  # False for what may wait: the monitoring does not count it
+
+
+@dataclass(frozen=True)
+class SiteLine:
+    """One site, as the records have it."""
+
+    slug: str
+    name: str
+    state: str
+    agreement: str
+    release: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that `provision status` shows."""
+
+    attention: list[Attention]
+    sites: list[SiteLine]
+
+
+@dataclass(frozen=True)
+class AgreementDetails:
+    """The agreement, with all its dates."""
+
+    state: str
+    start: date
+    signed_on: date | None
+    terms: list[Term]
+
+
+@dataclass(frozen=True)
+class SiteDetails:
+    """All that `provision status SLUG` shows. What could not be read from the site is None."""
+
+    slug: str
+    name: str
+    state: str
+    url: str
+    profile: str
+    wordpress: str | None
+    php: str | None
+    release: str
+    image: str | None
+    generation: int | None
+    administrators: list[dict[str, str]] | None
+    content_sha256: str | None
+    last_backup: datetime | None
+    last_drill: datetime | None
+    agreement: AgreementDetails
+    problem: str | None
+
+
+def overview(installation: Installation) -> Overview:
+    """Return what needs a person, and every site."""
+    with installation.store.transaction() as session:
+        attention = [*_operations(session, installation), *_mails(session), *_unsigned(session)]
+        sites = [
+            SiteLine(
+                slug=site.slug,
+                name=site.name,
+                state=site.state.value,
+                agreement=_agreement(session, site).state,
+                release=site.release,
+                url=installation.url(site.host_name, site.host),
+            )
+            for site in session.exec(select(Site).order_by(Site.slug)).all()
+        ]
+        serving = {
+            site.slug: (site.host, generation)
+            for site in records.live_sites(session)
+            if (generation := records.serving_generation(session, site.key)) is not None
+        }
+    for settings in installation.inventory.hosts:
+        here = {slug: generation for slug, (host, generation) in serving.items() if host == settings.name}
+        attention[:0] = _dead(installation.host(settings.name), here)
+    return Overview(attention, sites)
+
+
+def details(installation: Installation, slug: str) -> SiteDetails:
+    """Return one site in detail; versions, administrators and content are read from the site itself.
+
+    Raises:
+        BadInput: there is no such site.
+
+    """
+    with installation.store.transaction() as session:
+        site = records.site(session, slug)
+        generation = records.serving_generation(session, site.key)
+        agreement = _agreement(session, site)
+    facts: dict[str, Any] = {}
+    content = problem = None
+    if generation is not None:
+        try:
+            facts, content = _read(installation, site, generation)
+        except ProvisionError as error:
+            problem = error.message
+    return SiteDetails(
+        slug=slug,
+        name=site.name,
+        state=site.state.value,
+        url=installation.url(site.host_name, site.host),
+        profile=site.profile,
+        wordpress=facts.get("wordpress"),
+        php=facts.get("php"),
+        release=site.release,
+        image=generation.image if generation else None,
+        generation=generation.number if generation else None,
+        administrators=facts.get("administrators"),
+        content_sha256=content,
+        last_backup=None,
+        last_drill=None,
+        agreement=agreement,
+        problem=problem,
+    )
+
+
+def _read(installation: Installation, site: Site, generation: Generation) -> tuple[dict[str, Any], str]:
+    """Ask the site for its facts and its content's hash, in one-shots that change nothing."""
+    import json
+
+    host = installation.host(site.host)
+    service = site_service(host.namespace, site, generation, installation.inventory.policy.site)
+
+    def ask(what: str, command: list[str]) -> str:
+        one_shot = OneShot(
+            name=f"{service.name}.{what}",
+            image=service.image,
+            labels={**service.labels, **host.role_labels("look")},
+            command=command,
+            binds=service.binds,
+            user=service.user or "",
+            files={"request.json": b"{}"},
+        )
+        return host.run(one_shot).require_success(f"{site.slug}: {what}")
+
+    facts = json.loads(ask("facts", ["php", SITE_PROGRAM, "facts"]))
+    return facts, ask("content", ["/srv/provision/content-sha256"]).strip()
+
+
+def _agreement(session: Session, site: Site) -> AgreementDetails:
+    record = records.agreement(session, site.key)
+    terms = records.agreement_terms(record)
+    state = state_on(clock.today(), record.signed_on, terms)
+    return AgreementDetails(state.value, record.start, record.signed_on, terms)
+
+
+def _operations(session: Session, installation: Installation) -> Iterator[Attention]:
+    for operation in session.exec(select(Operation).where(col(Operation.state).in_(UNFINISHED))).all():
+        if lock.is_held(installation.locks, operation.subject):
+            continue
+        what = operation.message or f"{operation.kind} of {local_time(operation)} by {operation.holder} was interrupted"
+        command = f"provision resume {operation.subject}   or   provision undo {operation.subject}"
+        yield Attention(operation.subject, what, command)
+
+
+def _mails(session: Session) -> Iterator[Attention]:
+    query = select(Mail, Site).where(Mail.site_id == Site.id, Mail.state != MailState.SENT, Mail.attempts > 0)
+    for mail, site in session.exec(query).all():
+        fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
+        yield Attention(site.slug, f"a mail ({mail.kind}) {fate}: {mail.outcome}", "provision mail retry")
+
+
+def _unsigned(session: Session) -> Iterator[Attention]:
+    for site in records.live_sites(session):
+        if records.agreement(session, site.key).signed_on is None:
+            command = f"provision agreement sign {site.slug} --on DATE"
+            yield Attention(site.slug, "its agreement is not signed yet", command, pressing=False)
+
+
+def _dead(host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:
+    try:
+        running = {c["Names"][0].lstrip("/") for c in host.containers() if c["State"] == "running"}
+    except ProvisionError as error:
+        return [Attention(f"host:{host.name}", error.message, error.hint, critical=True)]
+    names = HostNames(host.namespace)
+    wanted = dict.fromkeys((names.database, names.edge, names.cron), f"host:{host.name}")
+    wanted |= {generation.names(host.namespace, slug).container: slug for slug, generation in serving.items()}
+    return [
+        Attention(subject, f"{container} does not run", "provision doctor --fix", critical=True)
+        for container, subject in wanted.items()
+        if container not in running
+    ]

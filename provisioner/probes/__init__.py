@@ -1,0 +1,1 @@
+"""Questions about what really runs, one function each. They change nothing."""

@@ -1,0 +1,162 @@
+"""Is a host ready, and does what runs on it agree with the records?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlmodel import Session, select
+
+from provisioner import records
+from provisioner.adapters import mariadb
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.errors import ProvisionError, Unavailable
+from provisioner.installation import Installation
+from provisioner.journal.journal import unfinished
+from provisioner.model.names import (
+    LABEL_GENERATION,
+    LABEL_OPERATION,
+    LABEL_ROLE,
+    LABEL_SITE,
+    GenerationNames,
+    HostNames,
+)
+from provisioner.model.tables import Generation, Site
+
+MIB = 1024 * 1024
+
+
+def require_ready(installation: Installation, host: DockerHost, release: str) -> None:
+    """Make sure that an operation on ``host`` can begin at all.
+
+    Raises:
+        Unavailable: engine, services, image or disk space are missing; says which, with figures.
+
+    """
+    with installation.store.transaction() as session:
+        built = records.release(session, release, host.name)
+    if built is None:
+        raise Unavailable(f"host {host.name}: release {release} is not built", f"provision release build {release}")
+    image = host.image(built.image)
+    if image is None:
+        raise Unavailable(
+            f"host {host.name}: the image of release {release} ({built.image[:19]}) is missing",
+            f"provision release build {release}",
+        )
+    made_for, architecture = image["Architecture"], host.version()["Arch"]
+    if made_for != architecture:
+        raise Unavailable(
+            f"host {host.name}: the image of release {release} is for {made_for}, the host is {architecture}",
+            f"provision release build {release} --refresh",
+        )
+    running = {name.lstrip("/") for c in host.containers() if c["State"] == "running" for name in c["Names"]}
+    names = HostNames(host.namespace)
+    for service in (names.database, names.edge, names.cron):
+        if service not in running:
+            raise Unavailable(f"host {host.name}: {service} does not run", "provision doctor --fix")
+    free, wanted = free_disk(host) // MIB, host.settings.free_disk_mb
+    if free < wanted:
+        raise Unavailable(
+            f"host {host.name}: {free} MiB free on {host.data_root}, {wanted} MiB are wanted",
+            "free some space, or lower free_disk_mb in inventory.yaml",
+        )
+
+
+def free_disk(host: DockerHost) -> int:
+    """Return the free bytes of the file system that holds the data root."""
+    said = host.execute(HostNames(host.namespace).edge, ["df", "-Pk", "/edge"]).require_success(
+        f"host {host.name}: asking for free disk space"
+    )
+    return int(said.splitlines()[-1].split()[3]) * 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as the records say, and what mends it."""
+
+    subject: str
+    problem: str
+    mend: str
+    fixable: bool = True  # by `provision doctor --fix`
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the records say of one generation on a host."""
+
+    site: Site
+    generation: Generation
+    names: GenerationNames
+    busy: bool  # an operation is unfinished: what is missing or left over is its business
+
+
+def expected(session: Session, host: DockerHost) -> list[Expected]:
+    """Return every generation that the records place on ``host``."""
+    query = select(Site, Generation).where(Generation.site_id == Site.id, Site.host == host.name)
+    return [
+        Expected(
+            site,
+            generation,
+            generation.names(host.namespace, site.slug),
+            unfinished(session, site.slug) is not None,
+        )
+        for site, generation in session.exec(query.order_by(Site.slug, Generation.number)).all()  # type: ignore[arg-type]
+    ]
+
+
+def dead_services(host: DockerHost) -> Iterator[Finding]:
+    """Find services of the host that do not run."""
+    names = HostNames(host.namespace)
+    for service in (names.database, names.edge, names.cron):
+        state = host.inspect(service)
+        if state is None or not state["State"]["Running"]:
+            yield Finding(f"host:{host.name}", f"{service} does not run", "provision doctor --fix")
+
+
+def orphans(host: DockerHost, wanted: list[Expected]) -> Iterator[Finding]:
+    """Find containers, databases, users and directories that no record knows."""
+    known = {(item.site.slug, str(item.generation.number)) for item in wanted}
+    for container in host.containers():
+        labels, name = container["Labels"], container["Names"][0].lstrip("/")
+        if LABEL_SITE in labels and (labels[LABEL_SITE], labels.get(LABEL_GENERATION)) not in known:
+            yield Finding(labels[LABEL_SITE], f"container {name} belongs to no record", f"docker rm -f {name}")
+        elif labels.get(LABEL_ROLE) == "one-shot" and container["State"] == "exited" and LABEL_OPERATION in labels:
+            yield Finding(name, f"one-shot {name} was left behind", f"docker rm -f {name}")
+    names = {item.names.database for item in wanted}
+    for database in sorted(mariadb.databases(host) - names):
+        yield Finding(database, f"database {database} belongs to no record", "provision doctor --fix")
+    for user in sorted(mariadb.users(host) - names):
+        yield Finding(user, f"database user {user} belongs to no record", "provision doctor --fix")
+    slugs = {item.site.slug for item in wanted}
+    for slug in sorted(_socket_directories(host) - slugs):
+        yield Finding(slug, f"directory run/sites/{slug} belongs to no record", "provision doctor --fix")
+
+
+def missing(host: DockerHost, wanted: list[Expected]) -> Iterator[Finding]:
+    """Find generations whose database or running container is not there."""
+    databases = mariadb.databases(host)
+    running = {c["Names"][0].lstrip("/") for c in host.containers() if c["State"] == "running"}
+    for item in wanted:
+        if item.busy:
+            continue
+        if item.names.database not in databases:
+            yield Finding(
+                item.site.slug,
+                f"database {item.names.database} is missing",
+                "restore it from a backup",
+                fixable=False,
+            )
+        if item.names.container not in running:
+            yield Finding(item.site.slug, f"container {item.names.container} does not run", "provision doctor --fix")
+
+
+def _socket_directories(host: DockerHost) -> set[str]:
+    outcome = host.execute(HostNames(host.namespace).cron, ["ls", "-1", "/run/sites"])
+    return set(outcome.require_success(f"host {host.name}: listing the sites' sockets").split())
+
+
+def reachable(host: DockerHost) -> Finding | None:
+    """Find an engine that does not answer."""
+    try:
+        host.version()
+    except ProvisionError as error:
+        return Finding(f"host:{host.name}", error.message, error.hint, fixable=False)
+    return None

@@ -1,0 +1,60 @@
+"""WordPress itself: installed, published, concealed."""
+
+from provisioner import kit, records
+from provisioner.probes import page
+from provisioner.steps.site import SiteWork
+
+
+def install_wordpress(work: SiteWork) -> None:
+    """Install WordPress in French with its kit; the administrators are its only accounts."""
+    settings = work.installation
+    with settings.store.transaction() as session:
+        people = records.administrators(session, work.site.key)
+    request = {
+        "site": {
+            "title": work.site.name,
+            "tagline": kit.tagline(work.site.profile),
+            "url": work.url,
+            "theme": work.site.theme,
+        },
+        "administrators": [
+            {
+                "name": person.name,
+                "mail": person.mail,
+                "login": person.login,
+                "token": settings.invitation_token(work.operation_id, person.id or 0),
+            }
+            for person in people
+        ],
+        "kit": kit.rendered(work.site, settings.inventory.council, work.url),
+        "reset_days": settings.inventory.policy.invitation_days,
+    }
+    work.run_in_site("install", request)
+
+
+def probe_generation(work: SiteWork) -> None:
+    """Ask the generation for its front page over its own socket: what fails here is never routed (B3)."""
+    page.wait_until_well(
+        lambda: page.generation_problem(work.host, work.names),
+        f"{work.slug}: the front page of generation {work.number}",
+        f"docker logs {work.names.container}",
+    )
+
+
+def probe_site(work: SiteWork) -> None:
+    """Ask for the site over HTTPS, as a visitor does."""
+    page.wait_until_well(
+        lambda: page.site_problem(work.host, work.site.host_name, work.installation.authority.root),
+        work.url,
+        "provision doctor",
+    )
+
+
+def publish(work: SiteWork) -> None:
+    """Let search engines index the site."""
+    work.run_in_site("publish", {"public": True})
+
+
+def conceal(work: SiteWork) -> None:
+    """Ask search engines not to index the site, as before the agreement was signed."""
+    work.run_in_site("publish", {"public": False})

@@ -1,0 +1,218 @@
+"""What a host runs once for all its sites: database, edge, cron ticker."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sqlmodel import select
+
+from provisioner import clock
+from provisioner.adapters import edge, images, mariadb
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.installation import Installation
+from provisioner.journal.step import Work
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
+from provisioner.model.names import HostNames
+from provisioner.model.tables import Release, Site
+from provisioner.steps.routing import refresh_edge, rendered_edge
+
+DATABASE_UID = 20100  # of the user in the image; below every site's user id
+EDGE_UID = 20101
+
+_DIRECTORIES = """
+set -eu
+mkdir -p /host/database/data /host/edge/conf /host/edge/tmp /host/run/database /host/run/sites /host/sites
+chown "$1:$1" /host/database/data /host/run/database
+chmod 0700 /host/database/data
+chmod 0711 /host/sites
+chown "$2:$2" /host/edge/tmp
+chmod 0755 /host /host/run /host/run/database /host/run/sites /host/edge
+"""
+_REMOVE_EVERYTHING = "set -eu; cd /host; rm -rf ./database ./edge ./run ./sites"
+
+
+@dataclass(kw_only=True)
+class HostWork(Work):
+    """An operation on one host."""
+
+    installation: Installation
+    name: str
+    tell: images.Tell = field(default=images.silent)
+
+    @cached_property
+    def host(self) -> DockerHost:
+        """Return the host."""
+        return self.installation.host(self.name)
+
+    @property
+    def container(self) -> HostNames:
+        """Return the names of the host's own containers."""
+        return HostNames(self.installation.namespace)
+
+    def image(self, name: str) -> str:
+        """Return the digest of the image ``database`` or ``edge``."""
+        return images.ensure_service_image(self.host, self.installation.inventory, name, tell=self.tell)
+
+    def run_as_root(self, name: str, script: str, *arguments: str) -> None:
+        """Run a script on the data root."""
+        self.host.run(
+            OneShot(
+                name=f"{self.installation.namespace}.op.{self.operation_id}.{name}",
+                image=self.image("edge"),
+                labels=self.host.role_labels("one-shot"),
+                command=["sh", "-c", script, name, *arguments],
+                binds=[Bind("", "/host")],
+                capabilities=FILE_CAPABILITIES,
+            )
+        ).require_success(f"host {self.name}: {name}")
+
+    def ensure_service(self, service: Service) -> None:
+        """Make sure that ``service`` runs, recording first whether it is this operation that brings it."""
+        key = f"brought {service.name}"
+        if key not in self.notes:
+            self.note(key, self.host.inspect(service.name) is None)
+        self.host.ensure_service(service)
+
+    def remove_if_brought(self, container: str) -> None:
+        """Remove ``container`` if this operation brought it."""
+        if self.notes.get(f"brought {container}"):
+            self.host.remove(container)
+
+
+def make_authority(work: HostWork) -> None:
+    """Make the local certificate authority and the installation's secret, unless they exist."""
+    work.installation.authority.ensure(work.installation.inventory.council.name)
+    work.installation.ensure_secret()
+
+
+def build_images(work: HostWork) -> None:
+    """Build the images of database, edge and default release, as far as their content is new."""
+    work.image("database")
+    work.image("edge")
+    build_release(work.installation, work.host, work.installation.inventory.default_release, tell=work.tell)
+
+
+def build_release(
+    installation: Installation,
+    host: DockerHost,
+    name: str,
+    *,
+    fresh: bool = False,
+    tell: images.Tell = images.silent,
+) -> Release:
+    """Build a release where needed and record its digest and versions."""
+    built = images.ensure_release(host, installation.inventory, name, fresh=fresh, tell=tell)
+    with installation.store.transaction() as session:
+        query = select(Release).where(Release.name == name, Release.host == host.name)
+        row = session.exec(query).first()
+        if row is not None and row.image == built.image:
+            return row
+        if row is not None:
+            session.delete(row)
+            session.flush()
+        row = Release(
+            name=name,
+            host=host.name,
+            image=built.image,
+            wordpress=built.wordpress,
+            php=built.php,
+            content_key=built.content_key,
+            built_at=clock.now(),
+        )
+        session.add(row)
+    return row
+
+
+def make_directories(work: HostWork) -> None:
+    """Make the data root's directories on the host."""
+    if "first" not in work.notes:
+        with work.installation.store.transaction() as session:
+            sites = session.exec(select(Site.id).where(Site.host == work.name)).first()
+        work.note("first", sites is None and work.host.inspect(work.container.database) is None)
+    work.run_as_root("directories", _DIRECTORIES, str(DATABASE_UID), str(EDGE_UID))
+
+
+def remove_directories(work: HostWork) -> None:
+    """Empty the data root, if it was this operation that first filled it and no site lives there."""
+    with work.installation.store.transaction() as session:
+        sites = session.exec(select(Site.id).where(Site.host == work.name)).first()
+    if work.notes.get("first") and sites is None:
+        work.run_as_root("empty", _REMOVE_EVERYTHING)
+
+
+def database_service(work: HostWork) -> Service:
+    """Return the database server's container: no network, reached by its socket only."""
+    return Service(
+        name=work.container.database,
+        image=work.image("database"),
+        labels=work.host.role_labels("database"),
+        binds=[Bind("database/data", "/var/lib/mysql"), Bind("run/database", "/run/mysqld")],
+        tmpfs={"/tmp": "size=256m,mode=1777"},  # noqa: S108  (inside the container)
+    )
+
+
+def start_database(work: HostWork) -> None:
+    """Start the database server and wait until it answers."""
+    work.ensure_service(database_service(work))
+    work.middle()
+    mariadb.wait_until_ready(work.host)
+
+
+def stop_database(work: HostWork) -> None:
+    """Remove the database server's container if this operation brought it; its data stay."""
+    work.remove_if_brought(work.container.database)
+
+
+def edge_service(work: HostWork) -> Service:
+    """Return the edge's container: on the host's network, so it sees client addresses and publishes no ports."""
+    return Service(
+        name=work.container.edge,
+        image=work.image("edge"),
+        labels=work.host.role_labels("edge"),
+        binds=[
+            Bind("edge", "/edge", read_only=True),
+            Bind("run/sites", "/run/sites", read_only=True),
+            Bind("edge/tmp", "/var/tmp/nginx"),  # noqa: S108  (the edge's own disk)
+        ],
+        network="host",
+        capabilities=["NET_BIND_SERVICE", "SETUID", "SETGID"],
+        tmpfs={"/run": "size=1m,mode=0755"},
+    )
+
+
+def start_edge(work: HostWork) -> None:
+    """Install the edge's configuration, start the edge and ask it over HTTPS."""
+    settings = work.installation
+    if work.host.inspect(work.container.edge) is None:  # without a configuration it would not even start
+        edge.install(work.host, work.image("edge"), *rendered_edge(settings, work.host))
+    work.middle()
+    work.ensure_service(edge_service(work))
+    refresh_edge(settings, work.host)
+    revision, _ = rendered_edge(settings, work.host)
+    edge.wait_for_revision(work.host, settings.inventory, settings.authority.root, revision)
+
+
+def stop_edge(work: HostWork) -> None:
+    """Remove the edge's container if this operation brought it."""
+    work.remove_if_brought(work.container.edge)
+
+
+def cron_service(work: HostWork) -> Service:
+    """Return the cron ticker's container: it calls each site's `current` socket once a minute."""
+    return Service(
+        name=work.container.cron,
+        image=work.image("edge"),
+        labels=work.host.role_labels("cron"),
+        binds=[Bind("run/sites", "/run/sites", read_only=True)],
+        command=["/usr/local/bin/ticker"],
+        user=f"{EDGE_UID}:{EDGE_UID}",
+    )
+
+
+def start_cron(work: HostWork) -> None:
+    """Start the cron ticker."""
+    work.ensure_service(cron_service(work))
+
+
+def stop_cron(work: HostWork) -> None:
+    """Remove the cron ticker's container if this operation brought it."""
+    work.remove_if_brought(work.container.cron)

@@ -1,0 +1,155 @@
+"""What every step on a site works with, and the containers that a generation needs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from provisioner import records
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.errors import Unavailable
+from provisioner.installation import Installation
+from provisioner.inventory import SitePolicy
+from provisioner.journal.step import Work
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome, Service
+from provisioner.model.names import LABEL_NAMESPACE, LABEL_OPERATION, LABEL_ROLE, GenerationNames, HostNames
+from provisioner.model.tables import Generation, Site
+
+SITE_PROGRAM = "/srv/provision/provision.php"
+
+
+@dataclass(kw_only=True)
+class SiteWork(Work):
+    """An operation on one site; `number` is the generation that it builds or works on."""
+
+    installation: Installation
+    slug: str
+    number: int
+
+    @cached_property
+    def site(self) -> Site:
+        """Return the site's record."""
+        with self.installation.store.transaction() as session:
+            return records.site(session, self.slug)
+
+    @cached_property
+    def host(self) -> DockerHost:
+        """Return the host on which the site lives."""
+        return self.installation.host(self.site.host)
+
+    @property
+    def netloc(self) -> str:
+        """Return the site's host name, with the port where it is not 443."""
+        return self.installation.netloc(self.site.host_name, self.site.host)
+
+    @property
+    def url(self) -> str:
+        """Return the site's address, without a slash at the end."""
+        return f"https://{self.netloc}"
+
+    @cached_property
+    def generation(self) -> Generation:
+        """Return the generation's record, once it is reserved."""
+        with self.installation.store.transaction() as session:
+            return records.generation(session, self.site.key, self.number)
+
+    @property
+    def names(self) -> GenerationNames:
+        """Return the names of what the generation owns; they exist before it does."""
+        return GenerationNames(self.installation.namespace, self.slug, self.number)
+
+    def run_as_root(
+        self,
+        name: str,
+        command: Sequence[str],
+        binds: Sequence[Bind],
+        *,
+        image: str,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Outcome:
+        """Run a one-shot that works on the host's files for this operation."""
+        return self.host.run(
+            OneShot(
+                name=f"{self.installation.namespace}.op.{self.operation_id}.{name}",
+                image=image,
+                labels=self.operation_labels,
+                command=command,
+                binds=binds,
+                capabilities=FILE_CAPABILITIES,
+                files=files or {},
+            )
+        )
+
+    def run_in_site(self, verb: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one verb of the site's own program beside the generation, with its mounts and user."""
+        service = self.service
+        outcome = self.host.run(
+            OneShot(
+                name=f"{self.installation.namespace}.op.{self.operation_id}.{verb}",
+                image=service.image,
+                labels={**service.labels, **self.operation_labels},
+                command=["php", SITE_PROGRAM, verb],
+                binds=service.binds,
+                user=service.user or "",
+                files={"request.json": json.dumps(request).encode()},
+            )
+        )
+        answer = json.loads(outcome.require_success(f"{self.slug}: {verb}"))
+        return dict(answer)
+
+    @property
+    def service(self) -> Service:
+        """Return the generation's container as it must run."""
+        return site_service(
+            self.installation.namespace, self.site, self.generation, self.installation.inventory.policy.site
+        )
+
+    @property
+    def operation_labels(self) -> dict[str, str]:
+        """Return the labels of this operation's one-shots."""
+        return {
+            LABEL_NAMESPACE: self.installation.namespace,
+            LABEL_ROLE: "one-shot",
+            LABEL_OPERATION: str(self.operation_id),
+        }
+
+
+def edge_image(host: DockerHost) -> str:
+    """Return the digest of the image that a host's edge runs.
+
+    Raises:
+        Unavailable: the host is not initialised.
+
+    """
+    edge = host.inspect(HostNames(host.namespace).edge)
+    if edge is None:
+        raise Unavailable(f"host {host.name} has no edge", "provision init")
+    return str(edge["Image"])
+
+
+def site_service(namespace: str, site: Site, generation: Generation, policy: SitePolicy) -> Service:
+    """Return the container of a generation: no network, nothing writable but its own directories (H12, H13)."""
+    names = generation.names(namespace, site.slug)
+    content, media = f"{names.directory}/content", f"{names.site_directory}/media"
+    return Service(
+        name=names.container,
+        image=generation.image,
+        labels={**names.labels, LABEL_ROLE: "site"},
+        user=f"{site.uid}:{site.uid}",
+        binds=[
+            Bind("run/database", "/run/mysqld", read_only=True),
+            Bind(names.socket_directory, "/run/site"),
+            Bind(f"{names.site_directory}/secrets", "/run/secrets/site", read_only=True),
+            Bind(f"{names.directory}/secrets", "/run/secrets/generation", read_only=True),
+            Bind(f"{names.site_directory}/tmp", "/tmp"),  # noqa: S108  (the site's own disk, not the host's /tmp)
+            Bind(content, "/srv/wordpress/wp-content"),
+            Bind(media, "/srv/wordpress/wp-content/uploads"),
+            Bind(f"{content}/languages/plugins", "/srv/languages/plugins"),
+            Bind(f"{content}/languages/themes", "/srv/languages/themes"),
+        ],
+        tmpfs={"/run/php": f"size=1m,mode=0700,uid={site.uid},gid={site.uid}"},
+        memory_mb=policy.memory_mb,
+        cpus=policy.cpus,
+        processes=policy.processes,
+    )

@@ -1,0 +1,93 @@
+<?php
+/**
+ * Plugin Name: Hébergement de la collectivité
+ * Description: Vie privée, mises à jour et invitations : réglages communs à tous les sites hébergés.
+ */
+
+declare(strict_types=1);
+
+// No page makes a visitor's browser speak to a third party.
+add_action('init', static function (): void {
+    foreach (['wp_head' => 7, 'admin_print_scripts' => 10, 'embed_head' => 10] as $hook => $priority) {
+        remove_action($hook, 'print_emoji_detection_script', $priority);
+    }
+    foreach (['wp_print_styles', 'admin_print_styles'] as $hook) {
+        remove_action($hook, 'print_emoji_styles');
+    }
+    foreach (['the_content_feed' => 'wp_staticize_emoji', 'comment_text_rss' => 'wp_staticize_emoji', 'wp_mail' => 'wp_staticize_emoji_for_email'] as $hook => $filter) {
+        remove_filter($hook, $filter);
+    }
+});
+add_filter('emoji_svg_url', '__return_false');
+add_filter('tiny_mce_plugins', static fn (array $plugins): array => array_diff($plugins, ['wpemoji']));
+add_filter('pre_get_avatar_data', static function (array $data): array {
+    // An empty picture of our own instead of gravatar.com's.
+    return ['url' => 'data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7', 'found_avatar' => false] + $data;
+});
+add_filter('wp_resource_hints', static function (array $hints, string $kind): array {
+    return in_array($kind, ['dns-prefetch', 'preconnect'], true) ? [] : $hints;
+}, PHP_INT_MAX, 2);
+// The dashboard's news and the directories of patterns and fonts come from wordpress.org.
+add_filter('should_load_remote_block_patterns', '__return_false');
+add_action('wp_dashboard_setup', static fn () => remove_meta_box('dashboard_primary', 'dashboard', 'side'));
+add_filter('block_editor_settings_all', static fn (array $settings): array => ['enableOpenverseMediaCategory' => false] + $settings);
+
+// Core's version is the council's business, and changes with the image.
+add_filter('user_has_cap', static fn (array $allowed): array => ['update_core' => false] + $allowed, PHP_INT_MAX);
+add_filter('pre_site_transient_update_core', static fn (): object => (object) ['updates' => [], 'version_checked' => get_bloginfo('version'), 'last_checked' => time()]);
+add_action('init', static function (): void {
+    remove_action('wp_version_check', 'wp_version_check');
+    remove_action('admin_init', '_maybe_update_core');
+});
+add_action('admin_init', static function (): void {
+    remove_action('admin_notices', 'update_nag', 3);
+    remove_action('admin_notices', 'maintenance_nag');
+});
+
+// Its list of languages would be asked of wordpress.org.
+add_filter('login_display_language_dropdown', '__return_false');
+
+// An invitation that no longer works says whom to ask.
+add_filter('wp_login_errors', 'provision_explain_link');
+add_action('lost_password', 'provision_explain_link');
+function provision_explain_link(WP_Error $errors): WP_Error
+{
+    foreach (['expiredkey' => 'Ce lien a expiré.', 'invalidkey' => "Ce lien n'est pas valable, ou il a déjà servi."] as $code => $sentence) {
+        if ($errors->get_error_message($code) !== '') {
+            $errors->remove($code);
+            $mail = esc_html(PROVISION_SUPPORT);
+            $errors->add($code, "$sentence Pour en recevoir un nouveau, écrivez à <a href=\"mailto:$mail\">$mail</a>.");
+        }
+    }
+    return $errors;
+}
+
+// Pingbacks: neither sent nor taken.
+add_filter('xmlrpc_methods', static fn (array $methods): array => array_diff_key($methods, array_flip(['pingback.ping', 'pingback.extensions.getPingbacks'])));
+add_filter('wp_headers', static fn (array $headers): array => array_diff_key($headers, ['X-Pingback' => true]));
+add_filter('pings_open', '__return_false');
+add_filter('pre_option_default_pingback_flag', '__return_zero');
+
+// Who administers the site is nobody's business: a login name is half of what an attacker needs.
+add_filter('rest_authentication_errors', static function ($error) {
+    $route = (string) ($GLOBALS['wp']->query_vars['rest_route'] ?? '');
+    $closed = preg_match('#^/wp/v2/users(?:/|$)#i', $route) === 1 && !is_user_logged_in();
+    return $error ?? ($closed ? new WP_Error('rest_forbidden', 'Connectez-vous pour voir cette page.', ['status' => 401]) : null);
+});
+add_filter('request', static function (array $query): array {
+    return is_admin() || is_user_logged_in() ? $query : array_diff_key($query, ['author' => true, 'author_name' => true])
+        + (isset($query['author']) || isset($query['author_name']) ? ['error' => '404'] : []);
+});
+add_filter('wp_sitemaps_add_provider', static fn ($provider, string $name) => $name === 'users' ? false : $provider, 10, 2);
+add_filter('oembed_response_data', static fn (array $data): array => array_diff_key($data, ['author_name' => true, 'author_url' => true]));
+
+// The sites are French, even where Debian's translations are missing or older than its WordPress: what visitors and
+// newcomers read is completed from a file.
+add_filter('get_available_languages', static fn (array $known): array => array_values(array_unique([...$known, 'fr_FR'])));
+$provision_french = static function (string $translated, string $text): string {
+    static $french = null;
+    $french ??= json_decode((string) file_get_contents('/srv/provision/visitor-fr.json'), true);
+    return $translated === $text && isset($french[$text]) && determine_locale() === 'fr_FR' ? $french[$text] : $translated;
+};
+add_filter('gettext', $provision_french, 10, 2);
+add_filter('gettext_with_context', $provision_french, 10, 2);

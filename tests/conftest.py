@@ -1,0 +1,28 @@
+"""Fixtures: a town per session for what leaves it as it was, and one of its own for who needs it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.town import Town
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A town that is ready, with no site; tests remove (or name apart) what they create."""
+    place = Town(tmp_path_factory.mktemp("town"))
+    try:
+        place.init()
+        yield place
+    finally:
+        place.remove()
+
+
+@pytest.fixture
+def empty_town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A town of one's own, not initialised."""
+    place = Town(tmp_path_factory.mktemp("empty"))
+    try:
+        yield place
+    finally:
+        place.remove()
