@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-import dns.exception
-import dns.resolver
+if TYPE_CHECKING:
+    import dns.exception
 
 LIFETIME_SECONDS = 2.0
 # RFC 2606 and RFC 6761: these never resolve to anything of an association's.
@@ -28,6 +29,8 @@ def warnings(mail_domains: Iterable[str], host_names: Iterable[str]) -> list[str
 
 
 def _mail_problem(domain: str) -> str | None:
+    import dns.resolver
+
     try:
         records = dns.resolver.resolve(domain, "MX", lifetime=LIFETIME_SECONDS)
     except dns.resolver.NXDOMAIN:
@@ -42,6 +45,8 @@ def _mail_problem(domain: str) -> str | None:
 
 
 def _host_problem(name: str) -> str | None:
+    import dns.resolver
+
     for kind in ("A", "AAAA"):
         try:
             dns.resolver.resolve(name, kind, lifetime=LIFETIME_SECONDS)
@@ -56,5 +61,5 @@ def _host_problem(name: str) -> str | None:
     return f"the name {name} has no address yet"
 
 
-def _reason(error: dns.exception.DNSException) -> str:
+def _reason(error: "dns.exception.DNSException") -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__

@@ -59,8 +59,9 @@ function install(array $request): array
  */
 function publish(array $request): array
 {
-    update_option('blog_public', '1');
-    return ['public' => true];
+    $public = (bool) $request['public'];
+    update_option('blog_public', $public ? '1' : '0');
+    return ['public' => $public];
 }
 
 /**

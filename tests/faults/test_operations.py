@@ -1,0 +1,188 @@
+"""Every step of create and init on the real engine: killed, failed, stopped; resumed and undone.
+
+The cases walk the steps that the operations themselves list, so that a new step is covered on the
+day it is written. `make test` kills every step after it acted; `make acceptance` runs the product.
+"""
+
+import itertools
+import pytest
+
+from provisioner.operations import create, init
+from tests.town import Town, association
+
+DIED = -9
+WITH_MIDDLE = {"create.files", "create.database", "create.flip", "init.database", "init.edge"}
+CREATE = [f"create.{step.name}" for step in create.STEPS]
+INIT = [f"init.{step.name}" for step in init.STEPS]
+
+
+def points(steps: list[str]) -> list[str]:
+    """Return every place of every step."""
+    return [
+        f"{step}:{place}"
+        for step in steps
+        for place in ("before", "middle", "after")
+        if place != "middle" or step in WITH_MIDDLE
+    ]
+
+
+@pytest.fixture(scope="module")
+def crowded(town: Town) -> Town:
+    """A town with a neighbour, who must notice nothing."""
+    town.create("neighbour")
+    return town
+
+
+@pytest.fixture
+def slug(crowded: Town, request: pytest.FixtureRequest) -> str:
+    """A slug of its own for each case."""
+    number = next(_numbers)
+    return f"case-{number}"
+
+
+_numbers = itertools.count(1)
+
+
+def check_converged(town: Town, slug: str, before: dict[str, set[str]], *, exists: bool) -> None:
+    """Check FAULTS.md's invariants: nothing left over, nothing lost, the neighbour serves, the lock is free."""
+    assert town.get("neighbour").status == 200
+    status = town.json("status")
+    assert [site["slug"] for site in status["sites"] if site["slug"] == slug] == ([slug] if exists else [])
+    assert not [item for item in status["attention"] if item["subject"] == slug and "signed" not in item["what"]]
+    after = town.belongings()
+    if exists:
+        name = slug.replace("-", "_")
+        assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{slug}.1"}
+        assert after["databases"] - before["databases"] == {f"{name}_1"}
+        assert after["users"] - before["users"] == {f"{name}_1"}
+        assert town.get(slug).status == 200
+        users = town.sql(f"SELECT user_login FROM {name}_1.wp_users ORDER BY ID").split()  # noqa: S608
+        assert users == ["presidence", "secretariat"]
+        invitations = [mail for mail in town.json("mail", "list") if mail["site"] == slug]
+        assert len(invitations) == len(users)
+        assert {mail["state"] for mail in invitations} == {"sent"}
+    else:
+        assert after == before
+    assert town.run("doctor", code=None).stdout.startswith("all is well")
+
+
+def begin(town: Town, slug: str, failpoint: str, code: int) -> dict[str, set[str]]:
+    """Begin a create that meets a failpoint; return what existed before."""
+    before = town.belongings()
+    town.run("create", "--from", town.describe(association(slug)), code=code, PROVISION_FAILPOINT=failpoint)
+    return before
+
+
+@pytest.mark.parametrize("step", CREATE)
+def test_create_killed_unrecorded_then_resumed(crowded: Town, slug: str, step: str) -> None:
+    before = begin(crowded, slug, f"{step}:after:kill", DIED)
+    refusal = crowded.run("create", "--from", crowded.describe(association(slug)), code=4)
+    assert f"provision resume {slug}" in refusal.stderr
+    crowded.run("resume", slug)
+    check_converged(crowded, slug, before, exists=True)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("then", ["resume", "undo"])
+@pytest.mark.parametrize("point", points(CREATE))
+def test_create_killed_anywhere(crowded: Town, slug: str, point: str, then: str) -> None:
+    before = begin(crowded, slug, f"{point}:kill", DIED)
+    crowded.run(then, slug, *(["--yes"] if then == "undo" else []))
+    check_converged(crowded, slug, before, exists=then == "resume")
+
+
+@pytest.mark.parametrize("step", CREATE[::3])
+def test_create_killed_unrecorded_then_undone(crowded: Town, slug: str, step: str) -> None:
+    before = begin(crowded, slug, f"{step}:after:kill", DIED)
+    crowded.run("undo", slug, "--yes")
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("point", points(CREATE))
+def test_create_failing_anywhere_is_undone(crowded: Town, slug: str, point: str) -> None:
+    before = begin(crowded, slug, f"{point}:fail", 1)
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.parametrize("place", ["before", "middle", "after"])
+def test_create_failing_between_database_and_user_is_undone(crowded: Town, slug: str, place: str) -> None:
+    """B1."""
+    before = begin(crowded, slug, f"create.database:{place}:fail", 1)
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.parametrize("action", ["interrupt", "terminate"])
+def test_create_stopped_is_undone(crowded: Town, slug: str, action: str) -> None:
+    """A2."""
+    before = begin(crowded, slug, f"create.container:before:{action}", 130)
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("action", ["interrupt", "terminate"])
+@pytest.mark.parametrize("step", CREATE[:-1])
+def test_create_stopped_anywhere_is_undone(crowded: Town, slug: str, step: str, action: str) -> None:
+    before = begin(crowded, slug, f"{step}:after:{action}", 130)
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("step", CREATE)
+def test_undo_killed_then_undone(crowded: Town, slug: str, step: str) -> None:
+    """A recovery can be repeated."""
+    before = begin(crowded, slug, f"{CREATE[-1]}:after:kill", DIED)
+    crowded.run("undo", slug, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:undo:kill")
+    crowded.run("undo", slug, "--yes")
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.parametrize("step", INIT)
+def test_init_killed_unrecorded_then_resumed(empty_town: Town, step: str) -> None:
+    empty_town.run("init", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    empty_town.run("resume", "host:local")
+    assert empty_town.run("doctor").stdout.startswith("all is well")
+    assert empty_town.belongings()["containers"] == {
+        f"{empty_town.namespace}.{name}" for name in ("database", "edge", "cron")
+    }
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("then", ["resume", "undo", "init"])
+@pytest.mark.parametrize("point", points(INIT))
+def test_init_killed_anywhere(empty_town: Town, point: str, then: str) -> None:
+    empty_town.run("init", code=DIED, PROVISION_FAILPOINT=f"{point}:kill")
+    if then == "undo":
+        empty_town.run("undo", "host:local", "--yes")
+        check_nothing_left(empty_town)
+    else:
+        empty_town.run(*(["init"] if then == "init" else ["resume", "host:local"]))
+        assert empty_town.run("doctor").stdout.startswith("all is well")
+
+
+@pytest.mark.parametrize("point", ["init.database:middle", "init.cron:after"])
+def test_init_failing_is_undone(empty_town: Town, point: str) -> None:
+    empty_town.run("init", code=1, PROVISION_FAILPOINT=f"{point}:fail")
+    check_nothing_left(empty_town)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("point", points(INIT))
+def test_init_failing_anywhere_is_undone(empty_town: Town, point: str) -> None:
+    empty_town.run("init", code=1, PROVISION_FAILPOINT=f"{point}:fail")
+    check_nothing_left(empty_town)
+
+
+def test_a_second_init_that_fails_takes_nothing_away(crowded: Town) -> None:
+    """What an earlier init brought, and sites live on, is not undone by a later one."""
+    before = crowded.belongings()
+    crowded.run("init", code=1, PROVISION_FAILPOINT="init.cron:after:fail")
+    assert crowded.belongings() == before
+    assert crowded.get("neighbour").status == 200
+
+
+def check_nothing_left(town: Town) -> None:
+    """Check that an undone init left no container and nothing in its data root."""
+    label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
+    assert town.docker().containers.list(all=True, filters=label) == []
+    assert not town.data_root.exists() or list(town.data_root.iterdir()) == []
