@@ -65,4 +65,4 @@ def _inert(value: Any) -> Any:
     """Return text as HTML in which neither WordPress' shortcodes nor our {page:…} placeholders can begin (H5)."""
     if not isinstance(value, str):
         return value
-    return Markup(escape(value).replace("[", "&#91;").replace("{", "&#123;"))  # noqa: S704  (escaped just before)
+    return Markup(str(escape(value)).replace("[", "&#91;").replace("{", "&#123;"))  # noqa: S704  (escaped just before)

@@ -86,10 +86,9 @@ def prepare_files(work: SiteWork) -> None:
     }
     said = work.run_as_root(
         "files",
-        ["/srv/provision/prepare"],
+        ["/srv/provision/prepare", json.dumps(request)],
         [Bind("", "/host")],
         image=generation.image,
-        files={"request.json": json.dumps(request).encode()},
     ).require_success(f"{work.slug}: preparing its files")
     work.middle()
     work.note("password_hash", json.loads(said)["password_hash"])

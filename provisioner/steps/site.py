@@ -59,15 +59,7 @@ class SiteWork(Work):
         """Return the names of what the generation owns; they exist before it does."""
         return GenerationNames(self.installation.namespace, self.slug, self.number)
 
-    def run_as_root(
-        self,
-        name: str,
-        command: Sequence[str],
-        binds: Sequence[Bind],
-        *,
-        image: str,
-        files: Mapping[str, bytes] | None = None,
-    ) -> Outcome:
+    def run_as_root(self, name: str, command: Sequence[str], binds: Sequence[Bind], *, image: str) -> Outcome:
         """Run a one-shot that works on the host's files for this operation."""
         return self.host.run(
             OneShot(
@@ -77,7 +69,6 @@ class SiteWork(Work):
                 command=command,
                 binds=binds,
                 capabilities=FILE_CAPABILITIES,
-                files=files or {},
             )
         )
 
