@@ -52,7 +52,7 @@ check: .venv/dev ## Format, lint, types, layers, sizes
 	$(BIN)/python tests/house.py
 
 bench: engine .venv/dev ## Measure create against the floor, memory, --help; print the table of docs/bench.md
-	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python -m tests.bench.bench
 
 format: .venv/dev ## Format and sort
 	$(BIN)/ruff format provisioner tests

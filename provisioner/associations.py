@@ -116,8 +116,8 @@ def from_file(path: Path) -> list[AssociationSpec]:
     if not document.data:
         raise BadInput(f"{path}:1:1: the list is empty")
     found: dict[str, AssociationSpec] = {}
-    for index, entry in enumerate(document.data):
-        spec = document.parse(AssociationSpec, entry, (index,))
+    for index in range(len(document.data)):
+        spec = document.parse(AssociationSpec, (index,))
         if spec.slug in found:
             raise BadInput(f"{document.place((index, 'slug'))}: a second entry has the slug {spec.slug!r}")
         found[spec.slug] = spec

@@ -6,8 +6,10 @@ Each key's documentation is its ``description`` here: the JSON schema for editor
 
 import os
 import re
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
+from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -17,34 +19,68 @@ from provisioner.model.names import DATA_ROOT_LENGTH
 
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
 NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,30}")
+DATA_ROOT = re.compile(r"[A-Za-z0-9._/-]+")  # a colon would end a bind mount's source
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line and paragraph separators
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` unless it holds a control character (G7: a line break forges headers)."""
-    if any(ord(character) < 32 or ord(character) == 127 or character in "\u2028\u2029\x85" for character in text):
+    """Return ``text`` unless it holds a control character (G7: a line break forges headers) or shows nothing."""
+    if any(category(character) in _CONTROL or character in "\ufffe\uffff" for character in text):
         raise ValueError("a line break or control character is not allowed")
-    if not text.strip():
+    if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("cannot be empty")
     return text
 
 
 def host_name(text: str) -> str:
-    """Return ``text`` when it is a full host name in lower case."""
-    if not HOST_NAME.fullmatch(text):
+    """Return ``text`` when it is a full host name in lower case, and no IP address."""
+    if not HOST_NAME.fullmatch(text) or text.rpartition(".")[2].isdigit():
         raise ValueError(f"{text!r} is no host name (lower case, for example: kayane.example.test)")
     return text
 
 
 def mail_address(text: str) -> str:
-    """Return ``text`` when it is an ordinary mail address; whether it receives mail is not asked here."""
+    """Return ``text`` when it is a mail address that WordPress takes; whether it receives mail is not asked here."""
     from email_validator import EmailNotValidError, validate_email
 
     try:
-        return validate_email(text, check_deliverability=False, test_environment=True).normalized
+        address = validate_email(text, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError as error:
         raise ValueError(f"{text!r} is no mail address: {' '.join(str(error).split())}") from None
+    if not address.isascii() or "." not in address.partition("@")[2] or len(address) < 6:  # is_email() of WordPress
+        raise ValueError(f"{text!r} is no mail address: a-z, 0-9 and punctuation, a full domain, 6 characters at least")
+    return address
+
+
+def _file(path: Path) -> Path:
+    one_line(str(path))
+    return path
+
+
+def _listen(text: str) -> str:
+    bracketed = text.startswith("[") and text.endswith("]") and "%" not in text
+    return text if bracketed and IPv6Address(text[1:-1]) else str(IPv4Address(text))
+
+
+def _database_url(text: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        backend = make_url(text).get_backend_name()
+    except (ArgumentError, ValueError):
+        backend = ""
+    if backend not in ("sqlite", "postgresql"):
+        raise ValueError("sqlite:///PATH or postgresql+DRIVER://… is expected")
+    return text
+
+
+def _base_image(text: str) -> str:
+    if set("{}") & set(text.replace("{suite}", "")):
+        raise ValueError("{suite} is all that may stand in braces")
+    return text
 
 
 def _namespace(text: str) -> str:
@@ -56,15 +92,20 @@ def _namespace(text: str) -> str:
 def _data_root(path: Path) -> Path:
     if not path.is_absolute() or ".." in path.parts or len(path.parts) < 3:
         raise ValueError("an absolute path at least two levels deep, such as /srv/provision")
+    if not DATA_ROOT.fullmatch(str(path)):
+        raise ValueError("a-z, A-Z, 0-9, dots, hyphens, underscores and slashes")
     if len(str(path)) > DATA_ROOT_LENGTH:
         raise ValueError(f"at most {DATA_ROOT_LENGTH} characters: longer socket paths fail")
     return path
 
 
 Line = Annotated[str, Field(max_length=250), AfterValidator(one_line)]
-HostName = Annotated[str, AfterValidator(host_name)]
+FilePath = Annotated[Path, AfterValidator(_file)]
+HostName = Annotated[str, Field(max_length=253), AfterValidator(host_name)]
 MailAddress = Annotated[str, Field(max_length=254), AfterValidator(one_line), AfterValidator(mail_address)]
+ListenAddress = Annotated[str, AfterValidator(_listen)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+ReleaseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,30}$")]  # part of image and container names
 
 
 class Section(BaseModel):
@@ -85,7 +126,7 @@ class Council(Section):
 class EdgeAddress(Section):
     """Where a host's edge listens."""
 
-    address: Line = Field("0.0.0.0", description="Address to listen on; 127.0.0.1 for a demonstration.")  # noqa: S104
+    address: ListenAddress = Field("0.0.0.0", description="Address to listen on; 127.0.0.1 for a demonstration.")  # noqa: S104
     http_port: Port = Field(80, description="Port that only redirects to HTTPS.")
     https_port: Port = Field(443, description="Port of HTTPS.")
 
@@ -100,13 +141,13 @@ class Host(Section):
     host_key: Line | None = Field(
         None, description="ssh:// only, required there: the host's public key, `ssh-ed25519 AAAA…`, pinned."
     )
-    key_file: Path | None = Field(None, description="ssh:// only: private key file to log in with.")
+    key_file: FilePath | None = Field(None, description="ssh:// only: private key file to log in with.")
     data_root: Annotated[Path, AfterValidator(_data_root)] = Field(
         description="Directory on the host that holds everything of this namespace; at most 38 characters."
     )
     probe_address: Line = Field("127.0.0.1", description="Address at which this machine reaches the edge.")
     edge: EdgeAddress = Field(default_factory=EdgeAddress, description="Where the edge listens.")
-    free_disk_mb: Annotated[int, Field(ge=0)] = Field(
+    free_disk_mb: Annotated[int, Field(ge=0, le=1_073_741_824)] = Field(
         1024, description="Free space in MiB on the data root below which no operation starts."
     )
 
@@ -126,7 +167,7 @@ class MailServer(Section):
         "starttls", description="starttls, tls, or none (loopback only)."
     )
     user: Line | None = Field(None, description="User name, when the server asks for one.")
-    password_file: Path | None = Field(
+    password_file: FilePath | None = Field(
         None, description="File that holds the password, readable by the operator alone."
     )
 
@@ -136,7 +177,7 @@ class Mail(Section):
 
     sender: MailAddress = Field(description="From address of every mail.")
     server: MailServer | None = Field(None, description="SMTP server; without it, mails become files in `folder`.")
-    folder: Path = Field(Path("state/mail"), description="Where mails are written when no server is named.")
+    folder: FilePath = Field(Path("state/mail"), description="Where mails are written when no server is named.")
 
 
 class Backup(Section):
@@ -152,7 +193,7 @@ class ReleaseSource(Section):
         description="Debian suite that PHP (and WordPress) comes from."
     )
     candidate: bool = Field(False, description="Not offered to sites yet; its suite may have expired Release files.")
-    archive: Path | None = Field(
+    archive: FilePath | None = Field(
         None, description="WordPress archive on disk (.tar.gz or .zip) instead of Debian's package."
     )
     sha256: str | None = Field(None, description="SHA-256 of the archive; required with it.")
@@ -177,11 +218,13 @@ class AgreementPolicy(Section):
 class SitePolicy(Section):
     """What one site may use."""
 
-    memory_mb: Annotated[int, Field(ge=128)] = Field(384, description="Memory in MiB.")
-    cpus: Annotated[float, Field(gt=0)] = Field(1.0, description="Processors.")
-    processes: Annotated[int, Field(ge=20)] = Field(60, description="Processes and threads.")
-    connections: Annotated[int, Field(ge=2)] = Field(20, description="Database connections at a time.")
-    statement_seconds: Annotated[int, Field(ge=1)] = Field(60, description="Longest database statement, in seconds.")
+    memory_mb: Annotated[int, Field(ge=128, le=1_048_576)] = Field(384, description="Memory in MiB.")
+    cpus: Annotated[float, Field(gt=0, le=1024)] = Field(1.0, description="Processors.")
+    processes: Annotated[int, Field(ge=20, le=32_768)] = Field(60, description="Processes and threads.")
+    connections: Annotated[int, Field(ge=2, le=10_000)] = Field(20, description="Database connections at a time.")
+    statement_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        60, description="Longest database statement, in seconds."
+    )
     upload_mb: Annotated[int, Field(ge=1, le=2048)] = Field(256, description="Largest upload in MiB.")
 
 
@@ -203,8 +246,10 @@ class Inventory(Section):
         "provision",
         description="Prefix of everything this installation owns; installations with different ones never meet.",
     )
-    state: Path = Field(Path("state"), description="Directory of the control plane's own data, relative to this file.")
-    database_url: Line | None = Field(
+    state: FilePath = Field(
+        Path("state"), description="Directory of the control plane's own data, relative to this file."
+    )
+    database_url: Annotated[Line, AfterValidator(_database_url)] | None = Field(
         None, description="SQLAlchemy URL of the state database; SQLite in `state` by default."
     )
     council: Council = Field(description="The council.")
@@ -212,11 +257,11 @@ class Inventory(Section):
     hosts: Annotated[list[Host], Field(min_length=1)] = Field(description="Machines; sites are created on the first.")
     mail: Mail = Field(description="How mails leave.")
     backup: Backup = Field(default_factory=Backup, description="Where backups go.")
-    base_image: Line | None = Field(
+    base_image: Annotated[Line, AfterValidator(_base_image)] | None = Field(
         None,
         description="Base image to pull, with {suite}, such as debian:{suite}-slim; made by mmdebstrap by default.",
     )
-    releases: Annotated[dict[str, ReleaseSource], Field(min_length=1)] = Field(
+    releases: Annotated[dict[ReleaseName, ReleaseSource], Field(min_length=1)] = Field(
         default_factory=lambda: {
             "6.1": ReleaseSource(suite="bookworm"),
             "6.8": ReleaseSource(suite="trixie"),
@@ -281,7 +326,7 @@ def load(path: Path) -> Inventory:
         BadInput: no such file, or a fault, with its line and column.
 
     """
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises on a name that is too long
         raise BadInput(f"{path}: no such inventory", "provision init   (asks for what it needs and writes one)")
     inventory = LocatedYaml(path).parse(Inventory)
     inventory._path = path.absolute()
@@ -300,6 +345,8 @@ def write_new(path: Path, answers: dict[str, str], *, dry_run: bool) -> None:
     from provisioner import render
 
     server, _, port = answers["mail_server"].partition(":")
+    if not (port or "587").isdecimal():
+        raise BadInput(f"--mail-server {answers['mail_server']!r}: HOST, HOST:PORT or none is expected")
     text = render.text("inventory.yaml.j2", server=server, port=port or "587", **answers)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name

@@ -1,7 +1,7 @@
 """YAML files whose every fault is told with its line and column.
 
 Written by people, so careless or hostile input is expected: duplicate keys, aliases (and with
-them alias bombs), deep nesting and huge files are refused before anything is built from them.
+them alias bombs), tags, deep nesting and huge files are refused before anything is built from them.
 """
 
 from pathlib import Path
@@ -20,13 +20,21 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases and without duplicate keys."""
+    """PyYAML's safe loader without aliases, tags and duplicate keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed here", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed here", problem_mark=event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise yaml.MarkedYAMLError(problem="tags (!…) are not allowed here", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # such as 30 February
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -54,9 +62,11 @@ class LocatedYaml:
         """
         self.path = path
         try:
-            if path.stat().st_size > LARGEST:
+            with path.open("rb") as file:
+                content = file.read(LARGEST + 1)  # never more: it may be a device without end
+            if len(content) > LARGEST:
                 raise BadInput(f"{path}: larger than {LARGEST // 1024} KiB", "split the file")
-            text = path.read_text(encoding="utf-8")
+            text = content.decode("utf-8")
         except OSError as error:
             raise BadInput(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -64,6 +74,11 @@ class LocatedYaml:
         self.places: dict[Key, Place] = {}
         try:
             loader = _Loader(text)
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position].split("\n")
+            place = f"{len(before)}:{len(before[-1]) + 1}"
+            raise BadInput(f"{path}:{place}: the character U+{ord(text[error.position]):04X} is not allowed") from None
+        try:
             node = loader.get_single_node()
             if node is None:
                 raise BadInput(f"{path}:1:1: the file is empty")
@@ -72,11 +87,10 @@ class LocatedYaml:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-            raise BadInput(f"{path}:{place}: {error.problem}") from None
-        except yaml.YAMLError as error:
-            raise BadInput(f"{path}:1:1: {' '.join(str(error).split())}") from None
-        except ValueError as error:
-            raise BadInput(f"{path}:1:1: {error}") from None
+            reason = ", ".join(part for part in (error.context, error.problem) if part)
+            raise BadInput(f"{path}:{place}: {reason}") from None
+        except (ValueError, OverflowError) as error:  # an escape such as "\\UFFFFFFFF"
+            raise BadInput(f"{path}:{loader.line + 1}:{loader.column + 1}: {error}") from None
         except RecursionError:
             raise BadInput(f"{path}:1:1: nested too deeply") from None
 
@@ -98,15 +112,18 @@ class LocatedYaml:
         line, column = self.places.get(key, (1, 1))
         return f"{self.path}:{line}:{column}"
 
-    def parse(self, model: type[M], data: Any = None, at: Key = ()) -> M:
-        """Return ``data`` (default: the whole file), found at ``at``, as a ``model``.
+    def parse(self, model: type[M], at: Key = ()) -> M:
+        """Return what stands at ``at`` (default: the whole file) as a ``model``.
 
         Raises:
             BadInput: one line that names the first fault's place.
 
         """
+        data = self.data
+        for part in at:
+            data = data[part]
         try:
-            return model.model_validate(self.data if data is None else data)
+            return model.model_validate(data)
         except ValidationError as error:
             fault = error.errors()[0]
             key = tuple(part for part in fault["loc"] if not str(part).startswith("function-"))
@@ -123,6 +140,12 @@ def fault_in_words(fault: Any) -> str:
             return f"key {name!r} is missing"
         case "value_error":
             reason = str(fault["ctx"]["error"])
+        case "string_type":
+            reason = "text is expected; put it in quotes"
+        case "list_type" | "tuple_type":
+            reason = "a list is expected"
+        case "dict_type" | "model_type":
+            reason = "keys and values are expected"
         case _:
             reason = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{name}: {reason}" if name else reason

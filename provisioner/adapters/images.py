@@ -45,6 +45,7 @@ class BuiltRelease:
     content_key: str
     wordpress: str
     php: str
+    themes: list[str]
 
 
 def ensure_service_image(
@@ -77,7 +78,7 @@ def ensure_release(
         )
     ).require_success(f"reading the versions of release {release}")
     versions = json.loads(said)
-    return BuiltRelease(digest, key, str(versions["wordpress"]), str(versions["php"]))
+    return BuiltRelease(digest, key, versions["wordpress"], versions["php"], versions["themes"])
 
 
 def _ensure(

@@ -60,18 +60,17 @@ def create_database(host: DockerHost, name: str) -> None:
 
 
 def create_user(host: DockerHost, name: str, password_hash: str, policy: SitePolicy) -> None:
-    """Create the user ``name``, or give it this password, with the limits of ``policy``."""
+    """Create the user ``name``, or give it this password, with the limits of ``policy``.
+
+    It may do everything in the database of its own name, and nothing elsewhere.
+    """
+    database = name.replace("_", "\\_")  # in a grant, a bare underscore stands for any character
     execute(
         host,
         f"CREATE OR REPLACE USER `{name}`@localhost IDENTIFIED VIA mysql_native_password USING '{password_hash}' "
-        f"WITH MAX_USER_CONNECTIONS {policy.connections} MAX_STATEMENT_TIME {policy.statement_seconds}",
+        f"WITH MAX_USER_CONNECTIONS {policy.connections} MAX_STATEMENT_TIME {policy.statement_seconds}; "
+        f"GRANT ALL PRIVILEGES ON `{database}`.* TO `{name}`@localhost",
     )
-
-
-def grant_all(host: DockerHost, database: str, user: str) -> None:
-    """Let ``user`` do everything in ``database``, and nothing elsewhere; an underscore stands for itself."""
-    pattern = database.replace("_", "\\_")
-    execute(host, f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO `{user}`@localhost")
 
 
 def drop(host: DockerHost, name: str) -> None:

@@ -158,6 +158,7 @@ class Release(SQLModel, table=True):
     image: str
     wordpress: str
     php: str
+    themes: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     content_key: str
     built_at: datetime = Field(sa_type=UtcDateTime)
 

@@ -94,7 +94,11 @@ def check(installation: Installation, specs: Sequence[AssociationSpec]) -> list[
     _refuse_twins(installation, new)
     if new:
         host = installation.host(installation.inventory.hosts[0].name)
-        host_probes.require_ready(installation, host, installation.inventory.default_release)
+        release = host_probes.require_ready(installation, host, installation.inventory.default_release)
+        for spec in new:
+            if spec.theme is not None and spec.theme not in release.themes:
+                has = ", ".join(release.themes)
+                raise BadInput(f"{spec.slug}: release {release.name} has no theme {spec.theme!r}; it has {has}")
     return new
 
 

@@ -19,13 +19,13 @@ from provisioner.model.names import (
     GenerationNames,
     HostNames,
 )
-from provisioner.model.tables import Generation, Site
+from provisioner.model.tables import Generation, Release, Site
 
 MIB = 1024 * 1024
 
 
-def require_ready(installation: Installation, host: DockerHost, release: str) -> None:
-    """Make sure that an operation on ``host`` can begin at all.
+def require_ready(installation: Installation, host: DockerHost, release: str) -> Release:
+    """Make sure that an operation on ``host`` can begin at all; return the release that sites will run.
 
     Raises:
         Unavailable: engine, services, image or disk space are missing; says which, with figures.
@@ -58,6 +58,7 @@ def require_ready(installation: Installation, host: DockerHost, release: str) ->
             f"host {host.name}: {free} MiB free on {host.data_root}, {wanted} MiB are wanted",
             "free some space, or lower free_disk_mb in inventory.yaml",
         )
+    return built
 
 
 def free_disk(host: DockerHost) -> int:

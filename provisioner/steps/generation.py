@@ -100,7 +100,6 @@ def create_database(work: SiteWork) -> None:
     mariadb.create_database(work.host, name)
     work.middle()
     mariadb.create_user(work.host, name, work.notes["password_hash"], work.installation.inventory.policy.site)
-    mariadb.grant_all(work.host, name, name)
 
 
 def start_container(work: SiteWork) -> None:

@@ -104,7 +104,7 @@ def build_release(
     with installation.store.transaction() as session:
         query = select(Release).where(Release.name == name, Release.host == host.name)
         row = session.exec(query).first()
-        if row is not None and row.image == built.image:
+        if row is not None and (row.image, row.content_key) == (built.image, built.content_key):
             return row
         if row is not None:
             session.delete(row)
@@ -115,6 +115,7 @@ def build_release(
             image=built.image,
             wordpress=built.wordpress,
             php=built.php,
+            themes=built.themes,
             content_key=built.content_key,
             built_at=clock.now(),
         )

@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("image", AutoString(), nullable=False),
         sa.Column("wordpress", AutoString(), nullable=False),
         sa.Column("php", AutoString(), nullable=False),
+        sa.Column("themes", sa.JSON(), nullable=False),
         sa.Column("content_key", AutoString(), nullable=False),
         sa.Column("built_at", provisioner.model.tables.UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
