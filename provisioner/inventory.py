@@ -171,6 +171,12 @@ class MailServer(Section):
         None, description="File that holds the password, readable by the operator alone."
     )
 
+    @model_validator(mode="after")
+    def _encrypted(self) -> "MailServer":
+        if self.security == "none" and self.host not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("security: none is for a server on this very machine; use starttls or tls")
+        return self
+
 
 class Mail(Section):
     """How mails leave."""
@@ -225,7 +231,9 @@ class SitePolicy(Section):
     statement_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         60, description="Longest database statement, in seconds."
     )
-    upload_mb: Annotated[int, Field(ge=1, le=2048)] = Field(256, description="Largest upload in MiB.")
+    upload_mb: Annotated[int, Field(ge=1, le=256)] = Field(
+        256, description="Largest upload in MiB; the images take no more than 256."
+    )
 
 
 class Policy(Section):
@@ -305,7 +313,7 @@ class Inventory(Section):
         """
         for host in self.hosts:
             if host.name == name:
-                return host
+                return host.model_copy(update={"key_file": self.resolve(host.key_file) if host.key_file else None})
         raise BadInput(f"{self._path}: no host is called {name!r}")
 
 
@@ -352,5 +360,9 @@ def write_new(path: Path, answers: dict[str, str], *, dry_run: bool) -> None:
         draft = Path(folder) / path.name
         draft.write_text(text, encoding="utf-8")
         LocatedYaml(draft).parse(Inventory)
-    if not dry_run:
+    if dry_run:
+        return
+    try:
         path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None

@@ -15,6 +15,7 @@ from provisioner.model.tables import (
     Contact,
     Generation,
     GenerationState,
+    Operation,
     Release,
     Site,
     SiteState,
@@ -82,6 +83,11 @@ def serving_generation(session: Session, site_id: int) -> Generation | None:
     """Return the generation that the site's ``current`` points to, as recorded."""
     query = select(Generation).where(Generation.site_id == site_id, Generation.state == GenerationState.SERVING)
     return session.exec(query).first()
+
+
+def past_subjects(session: Session) -> set[str]:
+    """Return every subject that the journal remembers an operation on."""
+    return set(session.exec(select(Operation.subject).distinct()).all())
 
 
 def release(session: Session, name: str, host: str) -> Release | None:

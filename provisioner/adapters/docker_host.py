@@ -87,12 +87,27 @@ class DockerHost:
                 time.sleep(0.5)
             else:
                 return
-        raise Unavailable(
+        raise self._silent(cause) from cause
+
+    def _silent(self, cause: Exception) -> Unavailable:
+        return Unavailable(
             f"host {self.name}: the engine at {self._host.engine} does not answer: {' '.join(str(cause).split())}",
             "start the engine (systemctl start docker, or .ci/engine where there is no systemd)",
-        ) from cause
+        )
 
     # What the engine is
+
+    def require_answer(self) -> None:
+        """Make sure that the engine answers now, without waiting for it to come back.
+
+        Raises:
+            Unavailable: it does not.
+
+        """
+        try:
+            _connect(self._host, timeout=5).ping()
+        except (*_TRANSIENT, DockerException) as error:
+            raise self._silent(error) from error
 
     def version(self) -> dict[str, Any]:
         """Return the engine's version and architecture.
@@ -247,6 +262,14 @@ class DockerHost:
                 f"host {self.name}: {container}: {error.explanation}", "provision doctor --fix"
             ) from None
 
+    def last_words(self, container: str) -> str:
+        """Return the last line that ``container`` printed: what a service that does not stay up died of."""
+        try:
+            logs = self._call(lambda api: api.logs(container, tail=1))
+        except NotFound:
+            return "it does not exist"
+        return bytes(logs).decode(errors="replace").strip() or "it said nothing"
+
     def inspect(self, container: str) -> dict[str, Any] | None:
         """Return what the engine knows of ``container``, or None when it does not exist."""
         try:
@@ -338,6 +361,7 @@ class DockerHost:
             text = str(line.get("stream", "")).strip()
             if text:
                 last.append(text)
+            if text.startswith("Step "):
                 tell(text)
         if self.image(tag) is None:  # a stream that just ends is no success
             raise ProvisionError(f"host {self.name}: build of {tag} ended without an image")

@@ -173,7 +173,8 @@ def wait_for_revision(host: DockerHost, inventory: Inventory, root: Path, revisi
         if seen == revision:
             return
         time.sleep(0.05)
-    raise ProvisionError(f"host {host.name}: the edge does not serve revision {revision}: {seen}", "provision doctor")
+    said = host.last_words(HostNames(host.namespace).edge)
+    raise ProvisionError(f"host {host.name}: the edge does not serve revision {revision}: {seen}; its log: {said}")
 
 
 def fetch(host: DockerHost, host_name: str, root: Path, path: str = "/") -> urllib3.BaseHTTPResponse:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 import tempfile
@@ -95,7 +96,7 @@ def _ensure(
     key = _hash(base_key, source.sha256 or "", *(f"{path}:{digest}" for path, digest in _tree(name)))
     tag = f"{REPOSITORY}/{label.replace(':', '-')}:{key}"
     # Two processes that need the same image build it once.
-    with (Path(tempfile.gettempdir()) / f"provision-build-{key}.lock").open("a") as lock:
+    with (Path(tempfile.gettempdir()) / f"provision-build-{os.getuid()}-{key}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if fresh or host.image(tag) is None:
             base = _ensure_base(host, inventory, source, base_key, fresh, tell)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from provisioner.cli import agreement, create, init, look, mail, recover, release
+from provisioner.cli import agreement, contact, create, init, look, mail, recover, release
 from provisioner.errors import ProvisionError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(recover.resume)
 app.command()(recover.undo)
 app.add_typer(release.app, name="release")
 app.add_typer(agreement.app, name="agreement")
+app.add_typer(contact.app, name="contact")
 app.add_typer(mail.app, name="mail")
 
 

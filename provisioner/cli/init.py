@@ -61,7 +61,7 @@ def init(
         return
     installation = Installation.described(path)
     with output.progress(not json) as progress:
-        operation.init(installation, progress)
+        operation.init(installation, progress, tell=lambda line: progress("building", line[:60], 0, 1))
     findings = doctor.examine(installation)
     result = {
         "inventory": str(path),
@@ -78,7 +78,7 @@ def init(
     if installation.inventory.mail.server is None:
         output.line(f"mails are written to: {installation.mail_folder}")
     for finding in findings:
-        output.line(f"! {finding.subject}: {finding.problem}  →  {finding.mend}")
+        output.attention(finding.subject, finding.problem, finding.mend)
 
 
 def _write_inventory(path: Path, given: dict[str, str | None], *, ask: bool, dry_run: bool) -> None:

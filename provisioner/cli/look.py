@@ -54,7 +54,7 @@ def status(
         output.machine(overview)
         return
     for item in overview.attention:
-        output.line(f"! {item.subject}: {item.what}  →  {item.command}")
+        output.attention(item.subject, item.what, item.command)
     if not overview.sites:
         output.line("no sites yet  →  provision create SLUG")
         return
@@ -142,7 +142,7 @@ def doctor(
         output.machine(findings)
     else:
         for finding in findings:
-            output.line(f"! {finding.subject}: {finding.problem}  →  {finding.mend}")
+            output.attention(finding.subject, finding.problem, finding.mend)
         if not findings:
             output.line("all is well: hosts and records agree, every site answers over HTTPS")
     if findings:

@@ -44,5 +44,5 @@ def retry(inventory: options.Inventory = None, json: options.Json = False) -> No
     else:
         reason = f" ({delivery.reason})" if delivery.reason else ""
         output.line(f"sent {delivery.sent}, waiting {delivery.waiting}, refused for good {delivery.dead}{reason}")
-    if delivery.waiting or delivery.dead:
+    if delivery.reason:
         raise typer.Exit(NeedsHand.exit_code)

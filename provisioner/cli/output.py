@@ -11,6 +11,8 @@ from typing import Any
 from provisioner.errors import ProvisionError
 from provisioner.journal.journal import Progress, no_progress
 
+WIDE = 250  # columns of a table that goes to a file or a pipe
+
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
@@ -55,17 +57,33 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")  # an address that is cut cannot be copied
     for row in rows:
         grid.add_row(*(Text(visible(cell)) for cell in row))
-    Console().print(grid)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(grid)
+
+
+def attention(subject: str, what: str, command: str) -> None:
+    """Print what needs a person, and the command to paste."""
+    about = "" if what.startswith((f"{subject}:", subject.replace("host:", "host ") + ":")) else f"{subject}: "
+    line(f"! {about}{what}" + (f"  →  {command}" if command else ""))
+
+
+def _log(text: str) -> None:
+    sys.stderr.write(visible(text) + "\n")
+    sys.stderr.flush()
 
 
 @contextmanager
 def progress(wanted: bool) -> Iterator[Progress]:
-    """Show a bar per subject on standard error while a block runs, when a person looks at it."""
-    if not wanted or not sys.stderr.isatty():
+    """Show a bar per subject on standard error while a block runs; a line per step where there is no terminal."""
+    if not wanted:
         yield no_progress
+        return
+    if not sys.stderr.isatty():
+        yield lambda subject, step, _position, _count: _log(f"{subject}: {step}")
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

@@ -88,7 +88,7 @@ class Journal(Generic[W]):
             if earlier is not None:
                 raise Busy(
                     f"{subject}: {earlier.kind} of {local_time(earlier)} by {earlier.holder} is unfinished",
-                    f"provision resume {subject}   or   provision undo {subject}",
+                    way_on(earlier),
                 )
             record(session)
             now = clock.now()
@@ -139,6 +139,8 @@ class Journal(Generic[W]):
     def take_back(self, operation: Operation, work: W) -> None:
         """Undo every step that was started, newest first; a failing undo does not stop the others.
 
+        Only the first step waits for all: it holds the record by which the others know what to undo.
+
         Raises:
             NeedsHand: some undo failed; says which and why.
 
@@ -149,7 +151,7 @@ class Journal(Generic[W]):
         failures: list[str] = []
         settled: set[Callable[[W], None]] = set()  # steps may share one undo, which then runs once
         for row, step in reversed(list(zip(rows, self.steps, strict=True))):
-            if row.state in (StepState.PLANNED, StepState.UNDONE):
+            if row.state in (StepState.PLANNED, StepState.UNDONE) or (failures and row.position == 0):
                 continue
             work.step = step.name
             self.progress(operation.subject, f"undo {step.name}", row.position, len(rows))
@@ -246,6 +248,13 @@ def holder() -> str:
 def local_time(operation: Operation) -> str:
     """Return when an operation began, in Europe/Paris."""
     return operation.started_at.astimezone(clock.PARIS).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def way_on(operation: Operation) -> str:
+    """Return the command to paste for an operation that nobody works on."""
+    if operation.state is OperationState.RUNNING:
+        return f"provision resume {operation.subject}   or   provision undo {operation.subject}"
+    return f"provision undo {operation.subject}"
 
 
 def unfinished(session: Session, subject: str) -> Operation | None:

@@ -156,7 +156,8 @@ def _hand_over(installation: Installation, mail: Mail, contact: Contact) -> str:
     message["Date"] = mail.created_at
     message["Message-ID"] = mail.message_id
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(mail.body)
+    # Whoever opens a mail's file wants to read it, and to copy its link: no transfer encoding there.
+    message.set_content(mail.body, cte="8bit" if settings.server is None else None)
     if settings.server is None:
         recipient = re.sub(r"[^A-Za-z0-9@._+-]", "_", contact.mail)
         return smtp.write(installation.mail_folder, f"{mail.id:06}-{mail.kind}-{recipient}", message)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from provisioner import eventlog
+from provisioner import eventlog, records
 from provisioner.adapters import mariadb
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError
@@ -13,14 +13,15 @@ from provisioner.model.names import HostNames
 from provisioner.operations import init
 from provisioner.probes import host as host_probes
 from provisioner.probes import page
-from provisioner.probes.host import Expected, Finding
+from provisioner.probes.host import Expected, Finding, Orphan
 from provisioner.steps.routing import refresh_edge, rendered_edge
 from provisioner.steps.site import edge_image, site_service
 
 
 def examine(installation: Installation) -> list[Finding]:
     """Return what is not as the records say, on every host; a host that does not answer stops no other."""
-    found: list[Finding] = []
+    with installation.store.transaction() as session:
+        found = list(host_probes.interrupted(session, installation))
     for settings in installation.inventory.hosts:
         found += _examine_host(installation, installation.host(settings.name))
     return found
@@ -34,9 +35,9 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
     if dead:
         return dead  # without them nothing else can be asked
     with installation.store.transaction() as session:
-        wanted = host_probes.expected(session, host)
+        wanted, past = host_probes.expected(session, host), records.past_subjects(session)
     looks: tuple[Callable[[], list[Finding]], ...] = (
-        lambda: list(host_probes.orphans(host, wanted)),
+        lambda: [orphan.finding for orphan in host_probes.orphans(host, wanted, past)],
         lambda: list(host_probes.missing(host, wanted)),
         lambda: _drifted(installation, host, wanted),
         lambda: _edge_drift(installation, host),
@@ -55,7 +56,8 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
 def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
     """Mend what can be mended safely, then examine again; return what is left.
 
-    Nothing that a record knows is ever removed, and nothing of a site on which an operation is unfinished.
+    Nothing that a record knows is ever removed, nothing that the journal has never heard of, and nothing of
+    a site on which an operation is unfinished.
     """
     for settings in installation.inventory.hosts:
         host = installation.host(settings.name)
@@ -64,23 +66,24 @@ def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
         if any(finding.fixable for finding in host_probes.dead_services(host)):
             init.init(installation)
         with installation.store.transaction() as session:
-            wanted = host_probes.expected(session, host)
+            wanted, past = host_probes.expected(session, host), records.past_subjects(session)
             for finding in findings:
                 eventlog.record(session, finding.subject, "doctor mends", problem=finding.problem)
-        _remove_orphans(host, wanted)
+        for orphan in host_probes.orphans(host, wanted, past):
+            if orphan.removable:
+                _remove(host, orphan)
         _restart(installation, host, wanted)
         refresh_edge(installation, host)
     return examine(installation)
 
 
-def _remove_orphans(host: DockerHost, wanted: list[Expected]) -> None:
-    for finding in host_probes.orphans(host, wanted):
-        if finding.problem.startswith("database"):
-            mariadb.drop(host, finding.subject)
-        elif finding.problem.startswith("directory"):
-            _remove_directory(host, finding.subject)
-        else:
-            host.remove(finding.mend.rpartition(" ")[2])
+def _remove(host: DockerHost, orphan: Orphan) -> None:
+    if orphan.kind == "container":
+        host.remove(orphan.name)
+    elif orphan.kind == "directory":
+        _remove_directory(host, orphan.name)
+    else:
+        mariadb.drop(host, orphan.name)
 
 
 def _remove_directory(host: DockerHost, slug: str) -> None:

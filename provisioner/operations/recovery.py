@@ -12,7 +12,7 @@ from provisioner.journal.journal import Journal, Progress, no_progress, unfinish
 from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
-from provisioner.operations import create, init, sign
+from provisioner.operations import create, init, invite, sign
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Recipe:
 RECIPES = {
     create.KIND: Recipe(create.STEPS, create.work_on),
     init.KIND: Recipe(init.STEPS, init.work_on),
+    invite.KIND: Recipe(invite.STEPS, invite.work_on),
     sign.KIND: Recipe(sign.STEPS, sign.work_on),
 }
 
@@ -76,7 +77,8 @@ def _go_on(installation: Installation, subject: str, progress: Progress, *, back
     journal = Journal(installation.store, installation.locks, operation.kind, recipe.steps, progress)
     with journal.subject(subject):
         operation = _unfinished(installation, subject)  # its state may have changed before we held it
-        undoing = operation.state is OperationState.UNDOING
+        # What needs a hand failed to be undone: there is only one direction left.
+        undoing = operation.state in (OperationState.UNDOING, OperationState.NEEDS_HAND)
         journal.take_over(operation)
         work = recipe.work_on(installation, operation)
         if backwards or undoing:

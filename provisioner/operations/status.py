@@ -13,10 +13,11 @@ from provisioner.agreement.terms import Term, state_on
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
-from provisioner.journal.journal import local_time
+from provisioner.journal.journal import local_time, way_on
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
 from provisioner.model.tables import UNFINISHED, Generation, Mail, MailState, Operation, Site
+from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
 
 
@@ -182,15 +183,15 @@ def _operations(session: Session, installation: Installation) -> Iterator[Attent
         if lock.is_held(installation.locks, operation.subject):
             continue
         what = operation.message or f"{operation.kind} of {local_time(operation)} by {operation.holder} was interrupted"
-        command = f"provision resume {operation.subject}   or   provision undo {operation.subject}"
-        yield Attention(operation.subject, what, command)
+        yield Attention(operation.subject, what, way_on(operation))
 
 
 def _mails(session: Session) -> Iterator[Attention]:
-    query = select(Mail, Site).where(Mail.site_id == Site.id, Mail.state != MailState.SENT, Mail.attempts > 0)
+    query = select(Mail, Site).where(Mail.site_id == Site.id, Mail.state != MailState.SENT)
     for mail, site in session.exec(query).all():
         fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
-        yield Attention(site.slug, f"a mail ({mail.kind}) {fate}: {mail.outcome}", "provision mail retry")
+        reason = mail.outcome or "nobody has tried to send it yet"
+        yield Attention(site.slug, f"a mail ({mail.kind}) {fate}: {reason}", "provision mail retry")
 
 
 def _unsigned(session: Session) -> Iterator[Attention]:
@@ -201,10 +202,10 @@ def _unsigned(session: Session) -> Iterator[Attention]:
 
 
 def _dead(host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:
-    try:
-        running = {c["Names"][0].lstrip("/") for c in host.containers() if c["State"] == "running"}
-    except ProvisionError as error:
-        return [Attention(f"host:{host.name}", error.message, error.hint, critical=True)]
+    unreachable = host_probes.reachable(host)
+    if unreachable is not None:
+        return [Attention(unreachable.subject, unreachable.problem, unreachable.mend, critical=True)]
+    running = {c["Names"][0].lstrip("/") for c in host.containers() if c["State"] == "running"}
     names = HostNames(host.namespace)
     wanted = dict.fromkeys((names.database, names.edge, names.cron), f"host:{host.name}")
     wanted |= {generation.names(host.namespace, slug).container: slug for slug, generation in serving.items()}

@@ -3,23 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from provisioner import records
 from provisioner.adapters import mariadb
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
-from provisioner.journal.journal import unfinished
+from provisioner.journal import lock
+from provisioner.journal.journal import local_time, unfinished, way_on
 from provisioner.model.names import (
     LABEL_GENERATION,
-    LABEL_OPERATION,
-    LABEL_ROLE,
     LABEL_SITE,
     GenerationNames,
     HostNames,
 )
-from provisioner.model.tables import Generation, Release, Site
+from provisioner.model.tables import UNFINISHED, Generation, Operation, Release, Site
 
 MIB = 1024 * 1024
 
@@ -80,6 +79,28 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Orphan:
+    """Something on a host that no record knows."""
+
+    kind: str  # container, database, database user or directory
+    name: str
+    slug: str
+    removable: bool
+
+    @property
+    def finding(self) -> Finding:
+        """Return what to tell the operator."""
+        if self.removable:
+            return Finding(self.slug, f"{self.kind} {self.name} belongs to no record", "provision doctor --fix")
+        return Finding(
+            self.slug,
+            f"{self.kind} {self.name} belongs to no record, nor does the journal know it: was the state lost?",
+            "docs/needs-hand.md, the state is lost or old",
+            fixable=False,
+        )
+
+
+@dataclass(frozen=True)
 class Expected:
     """What the records say of one generation on a host."""
 
@@ -112,23 +133,24 @@ def dead_services(host: DockerHost) -> Iterator[Finding]:
             yield Finding(f"host:{host.name}", f"{service} does not run", "provision doctor --fix")
 
 
-def orphans(host: DockerHost, wanted: list[Expected]) -> Iterator[Finding]:
-    """Find containers, databases, users and directories that no record knows."""
+def orphans(host: DockerHost, wanted: list[Expected], past: set[str]) -> Iterator[Orphan]:
+    """Find containers, databases, users and directories that no record knows.
+
+    ``past`` holds the slugs that the journal remembers. An orphan of another slug may be all that is
+    left of a site whose record was lost with the state: it is shown, and never removed from here.
+    """
     known = {(item.site.slug, str(item.generation.number)) for item in wanted}
     for container in host.containers():
         labels, name = container["Labels"], container["Names"][0].lstrip("/")
         if LABEL_SITE in labels and (labels[LABEL_SITE], labels.get(LABEL_GENERATION)) not in known:
-            yield Finding(labels[LABEL_SITE], f"container {name} belongs to no record", f"docker rm -f {name}")
-        elif labels.get(LABEL_ROLE) == "one-shot" and container["State"] == "exited" and LABEL_OPERATION in labels:
-            yield Finding(name, f"one-shot {name} was left behind", f"docker rm -f {name}")
+            yield Orphan("container", name, labels[LABEL_SITE], labels[LABEL_SITE] in past)
     names = {item.names.database for item in wanted}
-    for database in sorted(mariadb.databases(host) - names):
-        yield Finding(database, f"database {database} belongs to no record", "provision doctor --fix")
-    for user in sorted(mariadb.users(host) - names):
-        yield Finding(user, f"database user {user} belongs to no record", "provision doctor --fix")
-    slugs = {item.site.slug for item in wanted}
-    for slug in sorted(_socket_directories(host) - slugs):
-        yield Finding(slug, f"directory run/sites/{slug} belongs to no record", "provision doctor --fix")
+    for kind, found in (("database", mariadb.databases(host)), ("database user", mariadb.users(host))):
+        for name in sorted(found - names):
+            slug = name.rpartition("_")[0].replace("_", "-")
+            yield Orphan(kind, name, slug, slug in past)
+    for slug in sorted(_socket_directories(host) - {item.site.slug for item in wanted}):
+        yield Orphan("directory", slug, slug, slug in past)
 
 
 def missing(host: DockerHost, wanted: list[Expected]) -> Iterator[Finding]:
@@ -155,9 +177,17 @@ def _socket_directories(host: DockerHost) -> set[str]:
 
 
 def reachable(host: DockerHost) -> Finding | None:
-    """Find an engine that does not answer."""
+    """Find an engine that does not answer now; unlike an operation, this does not wait for it."""
     try:
-        host.version()
+        host.require_answer()
     except ProvisionError as error:
         return Finding(f"host:{host.name}", error.message, error.hint, fixable=False)
     return None
+
+
+def interrupted(session: Session, installation: Installation) -> Iterator[Finding]:
+    """Find operations that are unfinished although nobody works on them."""
+    for operation in session.exec(select(Operation).where(col(Operation.state).in_(UNFINISHED))).all():
+        if not lock.is_held(installation.locks, operation.subject):
+            what = operation.message or f"{operation.kind} of {local_time(operation)} was interrupted"
+            yield Finding(operation.subject, what, way_on(operation), fixable=False)

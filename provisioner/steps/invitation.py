@@ -1,4 +1,4 @@
-"""One invitation per administrator, queued in the outbox."""
+"""Invitations: a single-use link that sets a password, for each administrator, through the outbox."""
 
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ def queue_invitations(work: SiteWork) -> None:
     """Queue one invitation per administrator, with a single-use link that sets a password."""
     settings = work.installation
     with settings.store.transaction() as session:
-        for person in records.administrators(session, work.site.key):
+        for person in invited(work, records.administrators(session, work.site.key)):
             message = messages.compose(
                 "invitation",
                 site=work.site,
@@ -25,18 +25,34 @@ def queue_invitations(work: SiteWork) -> None:
                 link=_link(work, person),
                 valid_until=clock.now() + timedelta(days=settings.inventory.policy.invitation_days),
             )
-            outbox.post(session, settings, _occasion(work, person), message, person)
+            outbox.post(session, settings, f"{_occasion(work)}{person.id}", message, person)
 
 
 def withdraw_invitations(work: SiteWork) -> None:
-    """Take back the invitations that have not left."""
+    """Take back this operation's invitations that have not left."""
     with work.installation.store.transaction() as session:
-        mails = delete(Mail).where(col(Mail.site_id) == work.site.key, col(Mail.state) != MailState.SENT)
-        session.exec(mails)
+        mine = col(Mail.occasion).startswith(_occasion(work))
+        session.exec(delete(Mail).where(mine, col(Mail.state) != MailState.SENT))
 
 
-def _occasion(work: SiteWork, person: Contact) -> str:
-    return f"invitation {work.operation_id} {person.id}"
+def renew_link(work: SiteWork) -> None:
+    """Give the administrator a new link in the site; an earlier one no longer works."""
+    settings = work.installation
+    with settings.store.transaction() as session:
+        people = invited(work, records.administrators(session, work.site.key))
+    for person in people:
+        token = settings.invitation_token(work.operation_id, person.id or 0)
+        days = settings.inventory.policy.invitation_days
+        work.run_in_site("invite", {"mail": person.mail, "token": token, "reset_days": days})
+
+
+def invited(work: SiteWork, people: list[Contact]) -> list[Contact]:
+    """Return whom the operation invites: everybody, unless it names one contact."""
+    return [person for person in people if work.notes.get("contact") in (None, person.id)]
+
+
+def _occasion(work: SiteWork) -> str:
+    return f"invitation {work.operation_id} "
 
 
 def _link(work: SiteWork, person: Contact) -> str:

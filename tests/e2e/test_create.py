@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import venv
@@ -156,6 +157,8 @@ def test_check_is_one_line_for_the_monitoring(town: Town, kayane: str) -> None:
 
 def test_doctor_finds_and_mends_both_ways(town: Town, kayane: str) -> None:
     town.create("mended")
+    failing = town.describe(association("stray"))
+    town.run("create", "--from", failing, code=1, PROVISION_FAILPOINT="create.verify:before:fail")
     client = town.docker()
     client.containers.get(f"{town.namespace}.site.mended.1").remove(force=True)
     client.containers.run(
@@ -182,6 +185,55 @@ def test_doctor_finds_and_mends_both_ways(town: Town, kayane: str) -> None:
     assert town.run("doctor", "--fix").stdout.startswith("all is well")
     assert town.get("mended").status == 200
     assert "stray_1" not in town.sql("SHOW DATABASES")
+
+
+def test_a_lost_state_costs_no_site(empty_town: Town) -> None:
+    """What the journal has never heard of may be all that is left of a site: doctor shows it and leaves it."""
+    empty_town.init()
+    empty_town.create("orphaned")
+    before = empty_town.belongings()
+    (empty_town.state / "provision.db").unlink()
+    empty_town.init()
+    done = empty_town.run("doctor", "--fix", code=3)
+    assert "was the state lost?" in done.stdout
+    assert empty_town.belongings() == before
+    assert empty_town.get("orphaned").status == 200
+
+
+def test_a_taken_port_is_told(empty_town: Town) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", empty_town.port))
+        listener.listen()
+        done = empty_town.run("init", code=1)
+    assert "Address already in use" in done.stderr
+    empty_town.init()
+
+
+def test_an_expired_invitation_is_replaced(town: Town, kayane: str) -> None:
+    refused = town.run("contact", "invite", kayane, "nobody@example.org", code=2)
+    assert "no administrator has the address" in refused.stderr
+    town.run("contact", "invite", kayane, "presidence.kayane@example.org")
+    mails = [mail for mail in town.json("mail", "list") if mail["to"] == "presidence.kayane@example.org"]
+    assert [mail["state"] for mail in mails] == ["sent", "sent"]
+    old, new = (link_in(Path(mail["outcome"].removeprefix("written to "))) for mail in mails)
+    assert answer_to_link(town, kayane, old) == (302, "lostpassword&error=invalidkey")
+    assert answer_to_link(town, kayane, new) == (200, "")
+
+
+def link_in(mail: Path) -> str:
+    """Return path and query of the link that an invitation's file shows as it is."""
+    found = re.search(r"https://[^/\s]+(/wp-login\.php\?action=rp\S+)", mail.read_text())
+    assert found is not None
+    return found.group(1)
+
+
+def answer_to_link(town: Town, slug: str, link: str) -> tuple[int, str]:
+    """Return status and what WordPress redirects to, after the redirect that hides the key in a cookie."""
+    first = town.get(slug, link)
+    assert first.status == 302
+    cookies = "; ".join(cookie.partition(";")[0] for cookie in first.headers.getlist("Set-Cookie"))
+    answer = town.get(slug, "/wp-login.php?action=rp", Cookie=cookies)
+    return answer.status, answer.headers.get("Location", "").rpartition("action=")[2]
 
 
 def test_questions_are_asked_at_a_terminal(town: Town) -> None:

@@ -5,9 +5,10 @@ day it is written. `make test` kills every step after it acted; `make acceptance
 """
 
 import itertools
+
 import pytest
 
-from provisioner.operations import create, init
+from provisioner.operations import create, init, invite, sign
 from tests.town import Town, association
 
 DIED = -9
@@ -186,3 +187,44 @@ def check_nothing_left(town: Town) -> None:
     label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
     assert town.docker().containers.list(all=True, filters=label) == []
     assert not town.data_root.exists() or list(town.data_root.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def resident(crowded: Town) -> str:
+    """A site on which operations that leave a site as it is are tried."""
+    crowded.create("resident")
+    return "resident"
+
+
+INVITE = [f"invite.{step.name}" for step in invite.STEPS]
+SIGN = [f"sign.{step.name}" for step in sign.STEPS]
+
+
+@pytest.mark.parametrize("then", ["resume", "undo"])
+@pytest.mark.parametrize("step", INVITE)
+def test_invite_killed_unrecorded(crowded: Town, resident: str, step: str, then: str) -> None:
+    """One more mail after a resume, none after an undo; never two for one occasion."""
+    before = len(invitations(crowded, resident))
+    command = ("contact", "invite", resident, f"presidence.{resident}@example.org")
+    crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    crowded.run(then, resident, *(["--yes"] if then == "undo" else []))
+    assert len(invitations(crowded, resident)) == before + (then == "resume")
+    assert crowded.run("doctor").stdout.startswith("all is well")
+
+
+@pytest.mark.parametrize("then", ["resume", "undo"])
+@pytest.mark.parametrize("step", SIGN)
+def test_sign_killed_unrecorded(crowded: Town, step: str, then: str) -> None:
+    slug = f"signed-{step.rpartition('.')[2]}-{then}"
+    crowded.create(slug)
+    crowded.run("agreement", "sign", slug, "--on", "2026-01-02", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    crowded.run(then, slug, *(["--yes"] if then == "undo" else []))
+    signed = then == "resume"
+    assert crowded.json("status", slug)["state"] == ("online" if signed else "preparing")
+    assert ("noindex" in crowded.get(slug).data.decode()) is not signed
+    assert crowded.json("status", slug)["agreement"]["signed_on"] == ("2026-01-02" if signed else None)
+
+
+def invitations(town: Town, slug: str) -> list[str]:
+    """Return the message ids of all invitations of a site."""
+    return [mail["message_id"] for mail in town.json("mail", "list") if mail["site"] == slug]
