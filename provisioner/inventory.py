@@ -22,6 +22,7 @@ NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,30}")
 DATA_ROOT = re.compile(r"[A-Za-z0-9._/-]+")  # a colon would end a bind mount's source
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_ENCODED_WORD = re.compile(r"=\?.*\?=")
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line and paragraph separators
 
 
@@ -29,6 +30,8 @@ def one_line(text: str) -> str:
     """Return ``text`` unless it holds a control character (G7: a line break forges headers) or shows nothing."""
     if any(category(character) in _CONTROL or character in "\ufffe\uffff" for character in text):
         raise ValueError("a line break or control character is not allowed")
+    if _ENCODED_WORD.search(text):  # Python's mail headers decode it, with the line breaks in it
+        raise ValueError("an encoded word of a mail header (=?…?=) is not allowed")
     if not any(character.isprintable() and not character.isspace() for character in text):
         raise ValueError("cannot be empty")
     return text

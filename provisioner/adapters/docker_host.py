@@ -9,8 +9,8 @@ import io
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import requests
@@ -59,8 +59,8 @@ class DockerHost:
             self._connected = _connect(self._host)
         return self._connected
 
-    def _call(self, action: Callable[[docker.APIClient], T]) -> T:
-        """Run ``action``; when the engine goes away, wait for it (bounded) and run it again, once.
+    def call(self, action: Callable[[docker.APIClient], T]) -> T:
+        """Run ``action`` on the engine's API; when the engine goes away, wait for it (bounded) and run it again, once.
 
         Every action given here may be repeated: it names its container, or only looks.
         """
@@ -116,23 +116,25 @@ class DockerHost:
             Unavailable: it does not answer.
 
         """
-        return dict(self._call(lambda api: api.version()))
+        return dict(self.call(lambda api: api.version()))
 
     # Services
 
     def ensure_service(self, service: Service) -> bool:
         """Make sure that ``service`` runs as described; return whether anything had to change."""
-        existing = self.inspect(service.name)
-        if existing is not None:
-            if existing["Config"]["Labels"].get(LABEL_SPEC) == service.fingerprint:
-                if existing["State"]["Running"]:
-                    return False
-                self._call(lambda api: api.start(service.name))
-                return True
+        if self.runs(service):
+            return False
+        if self.has_drifted(service):
             self.remove(service.name)
-        self._create_service(service)
-        self._call(lambda api: api.start(service.name))
+        if self.inspect(service.name) is None:
+            self._create_service(service)
+        self.call(lambda api: api.start(service.name))
         return True
+
+    def runs(self, service: Service) -> bool:
+        """Return whether ``service`` runs, as described."""
+        existing = self.inspect(service.name)
+        return existing is not None and bool(existing["State"]["Running"]) and not self.has_drifted(service)
 
     def has_drifted(self, service: Service) -> bool:
         """Return whether a container of that name exists that was made from another description."""
@@ -178,7 +180,7 @@ class DockerHost:
                 api.create_container(name=name, **config)
 
         try:
-            self._call(act)
+            self.call(act)
         except NotFound as error:
             raise ProvisionError(
                 f"host {self.name}: {error.explanation}", "provision release build   (or provision doctor)"
@@ -213,8 +215,8 @@ class DockerHost:
         try:
             if one_shot.files:
                 archive = _archive(one_shot.files)
-                self._call(lambda api: api.put_archive(one_shot.name, "/", archive))
-            self._call(lambda api: api.start(one_shot.name))
+                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
+            self.call(lambda api: api.start(one_shot.name))
             exit_code = self._wait(one_shot.name, seconds)
             output = self._logs(one_shot.name, stdout=True)
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
@@ -230,13 +232,13 @@ class DockerHost:
                 ended = self._api.wait(name, timeout=int(min(ANSWER_SECONDS, deadline - time.monotonic() + 1)))
                 return int(ended["StatusCode"])
             except _TRANSIENT:
-                state = self._call(lambda api: api.inspect_container(name))["State"]
+                state = self.call(lambda api: api.inspect_container(name))["State"]
                 if state["Status"] == "exited":
                     return int(state["ExitCode"])
         raise ProvisionError(f"host {self.name}: {name} did not end within {seconds:.0f} s")
 
     def _logs(self, name: str, *, stdout: bool) -> str:
-        logs = self._call(lambda api: api.logs(name, stdout=stdout, stderr=not stdout))
+        logs = self.call(lambda api: api.logs(name, stdout=stdout, stderr=not stdout))
         return bytes(logs).decode(errors="replace")
 
     # Looking and short commands
@@ -256,7 +258,7 @@ class DockerHost:
             )
 
         try:
-            return self._call(act)
+            return self.call(act)
         except APIError as error:
             raise ProvisionError(
                 f"host {self.name}: {container}: {error.explanation}", "provision doctor --fix"
@@ -265,7 +267,7 @@ class DockerHost:
     def last_words(self, container: str) -> str:
         """Return the last line that ``container`` printed: what a service that does not stay up died of."""
         try:
-            logs = self._call(lambda api: api.logs(container, tail=1))
+            logs = self.call(lambda api: api.logs(container, tail=1))
         except NotFound:
             return "it does not exist"
         return bytes(logs).decode(errors="replace").strip() or "it said nothing"
@@ -273,7 +275,7 @@ class DockerHost:
     def inspect(self, container: str) -> dict[str, Any] | None:
         """Return what the engine knows of ``container``, or None when it does not exist."""
         try:
-            return dict(self._call(lambda api: api.inspect_container(container)))
+            return dict(self.call(lambda api: api.inspect_container(container)))
         except NotFound:
             return None
 
@@ -281,7 +283,7 @@ class DockerHost:
         """Return this namespace's containers, running or not, that carry all of ``labels``."""
         wanted = {LABEL_NAMESPACE: self.namespace, **labels}
         filters = {"label": [f"{key}={value}" for key, value in wanted.items()]}
-        return list(self._call(lambda api: api.containers(all=True, filters=filters)))
+        return list(self.call(lambda api: api.containers(all=True, filters=filters)))
 
     def remove(self, container: str) -> None:
         """Remove ``container`` whether it runs or not; nothing happens when there is none."""
@@ -295,7 +297,7 @@ class DockerHost:
                 if error.status_code != 409:  # its removal is already under way
                     raise
 
-        self._call(act)
+        self.call(act)
 
     def remove_labelled(self, **labels: str) -> None:
         """Remove every container of this namespace that carries all of ``labels``."""
@@ -307,64 +309,9 @@ class DockerHost:
     def image(self, reference: str) -> dict[str, Any] | None:
         """Return what the engine knows of an image, or None when it has none of that name."""
         try:
-            return dict(self._call(lambda api: api.inspect_image(reference)))  # type: ignore[no-untyped-call]
+            return dict(self.call(lambda api: api.inspect_image(reference)))  # type: ignore[no-untyped-call]
         except NotFound:
             return None
-
-    def import_base(self, archive: Path, repository: str, tag: str) -> None:
-        """Make a base image of a file system archive on this machine."""
-        # By file, not by stream: docker-py's stream announces both a length and chunks, which the engine refuses.
-        self._call(lambda api: api.import_image_from_file(str(archive), repository=repository, tag=tag))
-        if self.image(f"{repository}:{tag}") is None:
-            raise ProvisionError(f"host {self.name}: import of {repository}:{tag} ended without an image")
-
-    def pull(self, reference: str) -> None:
-        """Fetch ``reference`` from its registry."""
-        for line in self._api.pull(reference, stream=True, decode=True):
-            if "error" in line:
-                raise ProvisionError(f"host {self.name}: pull of {reference}: {line['error']}")
-
-    def tag(self, reference: str, repository: str, tag: str) -> None:
-        """Give an image another name."""
-        self._call(lambda api: api.tag(reference, repository, tag))
-
-    def build(
-        self,
-        context: bytes,
-        tag: str,
-        arguments: Mapping[str, str],
-        *,
-        fresh: bool,
-        tell: Callable[[str], None],
-    ) -> None:
-        """Build ``tag`` from a context archive.
-
-        Raises:
-            ProvisionError: a step of the Dockerfile failed; the message ends with what it printed.
-
-        """
-        last: list[str] = []
-        lines: Iterator[dict[str, Any]] = self._api.build(
-            fileobj=io.BytesIO(context),
-            custom_context=True,
-            tag=tag,
-            buildargs=dict(arguments),
-            nocache=fresh,
-            network_mode="host",  # packages come the way the host itself gets them
-            decode=True,
-            rm=True,
-            forcerm=True,
-        )
-        for line in lines:
-            if "error" in line:
-                raise ProvisionError(f"host {self.name}: build of {tag}: {line['error']} {' | '.join(last[-3:])}")
-            text = str(line.get("stream", "")).strip()
-            if text:
-                last.append(text)
-            if text.startswith("Step "):
-                tell(text)
-        if self.image(tag) is None:  # a stream that just ends is no success
-            raise ProvisionError(f"host {self.name}: build of {tag} ended without an image")
 
     def _mounts(self, binds: Sequence[Bind]) -> list[Mount]:
         return [

@@ -8,9 +8,10 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
@@ -82,6 +83,17 @@ def ensure_release(
     return BuiltRelease(digest, key, versions["wordpress"], versions["php"], versions["themes"])
 
 
+def release_key(inventory: Inventory, release: str) -> str:
+    """Return the hash of all that goes into a release's image."""
+    return _keys(inventory, "site", inventory.releases[release])[1]
+
+
+def _keys(inventory: Inventory, name: str, source: ReleaseSource) -> tuple[str, str]:
+    """Return the content hashes of the base image and of the image ``name`` that is built on it."""
+    base_key = _hash(source.suite, *_bootstrap(source), inventory.base_image or "")
+    return base_key, _hash(base_key, source.sha256 or "", *(f"{path}:{digest}" for path, digest in _tree(name)))
+
+
 def _ensure(
     host: DockerHost,
     inventory: Inventory,
@@ -92,15 +104,14 @@ def _ensure(
     tell: Tell,
 ) -> tuple[str, str]:
     archive = _archive(inventory, source)
-    base_key = _hash(source.suite, *_bootstrap(source), inventory.base_image or "")
-    key = _hash(base_key, source.sha256 or "", *(f"{path}:{digest}" for path, digest in _tree(name)))
+    base_key, key = _keys(inventory, name, source)
     tag = f"{REPOSITORY}/{label.replace(':', '-')}:{key}"
     # Two processes that need the same image build it once.
     with (Path(tempfile.gettempdir()) / f"provision-build-{os.getuid()}-{key}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if fresh or host.image(tag) is None:
             base = _ensure_base(host, inventory, source, base_key, fresh, tell)
-            host.build(_context(name, archive), tag, {"BASE": base}, fresh=fresh, tell=tell)
+            _build(host, _context(name, archive), tag, base, fresh=fresh, tell=tell)
     image = host.image(tag)
     if image is None:
         raise ProvisionError(f"host {host.name}: image {tag} vanished while it was built", "run it again")
@@ -121,8 +132,8 @@ def _ensure_base(
         if inventory.base_image is not None:
             reference = inventory.base_image.format(suite=source.suite)
             tell(f"pulling {reference}")
-            host.pull(reference)
-            host.tag(reference, repository, tag)
+            _pull(host, reference)
+            host.call(lambda api: api.tag(reference, repository, tag))
         else:
             _bootstrap_base(host, source, repository, tag, tell)
     return f"{repository}:{tag}"
@@ -147,7 +158,43 @@ def _bootstrap_base(host: DockerHost, source: ReleaseSource, repository: str, ta
             raise Unavailable("mmdebstrap is not installed", "apt-get install mmdebstrap") from None
         if done.returncode != 0:
             raise ProvisionError(f"mmdebstrap {source.suite} failed: {' '.join(done.stderr.split())[-400:]}")
-        host.import_base(archive, repository, tag)
+        # By file, not by stream: docker-py's stream announces both a length and chunks, which the engine refuses.
+        host.call(lambda api: api.import_image_from_file(str(archive), repository=repository, tag=tag))
+    if host.image(f"{repository}:{tag}") is None:
+        raise ProvisionError(f"host {host.name}: import of {repository}:{tag} ended without an image")
+
+
+def _pull(host: DockerHost, reference: str) -> None:
+    for line in host.call(lambda api: api.pull(reference, stream=True, decode=True)):
+        if "error" in line:
+            raise ProvisionError(f"host {host.name}: pull of {reference}: {line['error']}")
+
+
+def _build(host: DockerHost, context: bytes, tag: str, base: str, *, fresh: bool, tell: Tell) -> None:
+    last: list[str] = []
+    lines: Iterator[dict[str, Any]] = host.call(
+        lambda api: api.build(
+            fileobj=io.BytesIO(context),
+            custom_context=True,
+            tag=tag,
+            buildargs={"BASE": base},
+            nocache=fresh,
+            network_mode="host",  # packages come the way the host itself gets them
+            decode=True,
+            rm=True,
+            forcerm=True,
+        )
+    )
+    for line in lines:
+        if "error" in line:
+            raise ProvisionError(f"host {host.name}: build of {tag}: {line['error']} {' | '.join(last[-3:])}")
+        text = str(line.get("stream", "")).strip()
+        if text:
+            last.append(text)
+        if text.startswith("Step "):
+            tell(text)
+    if host.image(tag) is None:  # a stream that just ends is no success
+        raise ProvisionError(f"host {host.name}: build of {tag} ended without an image")
 
 
 def _archive(inventory: Inventory, source: ReleaseSource) -> tuple[str, Path] | None:

@@ -8,6 +8,7 @@ from provisioner.model.tables import Operation
 from provisioner.steps.host import (
     HostWork,
     build_images,
+    is_ready,
     make_authority,
     make_directories,
     remove_directories,
@@ -62,6 +63,8 @@ def init(installation: Installation, progress: Progress = no_progress, tell: ima
             with installation.store.transaction() as session:
                 operation = unfinished(session, name)
             if operation is None:
+                if is_ready(HostWork(kind=KIND, operation_id=0, installation=installation, name=settings.name)):
+                    continue
                 operation = journal.begin(name, {})
             else:
                 journal.take_over(operation)

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from sqlmodel import select
 
-from provisioner import clock
+from provisioner import clock, records
 from provisioner.adapters import edge, images, mariadb
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.installation import Installation
@@ -207,6 +207,24 @@ def cron_service(work: HostWork) -> Service:
         command=["/usr/local/bin/ticker"],
         user=f"{EDGE_UID}:{EDGE_UID}",
     )
+
+
+def is_ready(work: HostWork) -> bool:
+    """Return whether everything here is as the steps would make it, so that there is nothing to do."""
+    names = work.container
+    if any(work.host.inspect(name) is None for name in (names.database, names.edge, names.cron)):
+        return False  # before anything is asked that might build an image
+    settings = work.installation
+    with settings.store.transaction() as session:
+        release = records.release(session, settings.inventory.default_release, work.name)
+    built = images.release_key(settings.inventory, settings.inventory.default_release)
+    if release is None or release.content_key != built or work.host.image(release.image) is None:
+        return False
+    services = (database_service(work), edge_service(work), cron_service(work))
+    if not all(work.host.runs(service) for service in services):
+        return False
+    revision, _ = rendered_edge(settings, work.host)
+    return edge.serving_revision(work.host, settings.inventory, settings.authority.root) == revision
 
 
 def start_cron(work: HostWork) -> None:

@@ -83,6 +83,14 @@ def test_the_same_again_changes_nothing(town: Town, kayane: str) -> None:
     assert len(town.json("log", "-n", "10000")) == events
 
 
+def test_a_second_init_changes_nothing(town: Town) -> None:
+    events = len(town.json("log", "-n", "10000"))
+    before = town.belongings()
+    town.run("init")
+    assert len(town.json("log", "-n", "10000")) == events
+    assert town.belongings() == before
+
+
 def test_a_dry_run_lists_the_steps_and_changes_nothing(town: Town) -> None:
     before = town.belongings()
     events = len(town.json("log", "-n", "10000"))

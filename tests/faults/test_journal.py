@@ -239,3 +239,35 @@ def test_success_and_its_event_come_together(bench: Bench) -> None:
     with bench.journal().store.transaction() as session:
         assert unfinished(session, "site") is None
     assert bench.operation().state is OperationState.SUCCEEDED
+
+
+def test_the_record_outlives_a_failed_undo(bench: Bench) -> None:
+    """The first step's record tells the others what to undo: it goes last, and only when they are done."""
+    marker, broken = bench.folder / "record", bench.folder / "broken"
+
+    def record(_work: FolderWork) -> None:
+        """Record."""
+        marker.touch()
+
+    def forget(_work: FolderWork) -> None:
+        marker.unlink()
+
+    def undo_unless_broken(_work: FolderWork) -> None:
+        if broken.exists():
+            raise InjectedFailure("no")
+
+    steps: tuple[Step[FolderWork], ...] = (
+        Step("record", record, undo=forget),
+        Step("act", make("act"), undo=undo_unless_broken),
+    )
+    journal = bench.journal(steps)
+    broken.touch()
+    with journal.subject("site"):
+        operation = journal.begin("site", {})
+        journal.carry_out(operation, bench.work(operation))
+        with pytest.raises(NeedsHand):
+            journal.take_back(operation, bench.work(operation))
+        assert marker.exists()
+        broken.unlink()
+        journal.take_back(operation, bench.work(operation))
+    assert not marker.exists()

@@ -177,6 +177,7 @@ def test_init_failing_anywhere_is_undone(empty_town: Town, point: str) -> None:
 def test_a_second_init_that_fails_takes_nothing_away(crowded: Town) -> None:
     """What an earlier init brought, and sites live on, is not undone by a later one."""
     before = crowded.belongings()
+    crowded.docker().containers.get(f"{crowded.namespace}.cron").stop(timeout=3)
     crowded.run("init", code=1, PROVISION_FAILPOINT="init.cron:after:fail")
     assert crowded.belongings() == before
     assert crowded.get("neighbour").status == 200

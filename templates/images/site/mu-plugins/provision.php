@@ -31,6 +31,15 @@ add_filter('wp_resource_hints', static function (array $hints, string $kind): ar
 add_filter('should_load_remote_block_patterns', '__return_false');
 add_action('wp_dashboard_setup', static fn () => remove_meta_box('dashboard_primary', 'dashboard', 'side'));
 add_filter('block_editor_settings_all', static fn (array $settings): array => ['enableOpenverseMediaCategory' => false] + $settings);
+// The editors' guides show pictures from there too: nobody is greeted with one who has not asked for it.
+add_filter('default_user_metadata', static function ($value, int $user, string $key, bool $single) {
+    if (!str_ends_with($key, 'persisted_preferences')) {
+        return $value;
+    }
+    $guides = array_fill_keys(['welcomeGuide', 'welcomeGuidePage', 'welcomeGuideStyles', 'welcomeGuideTemplate'], false);
+    $known = array_fill_keys(['core', 'core/customize-widgets', 'core/edit-post', 'core/edit-site', 'core/edit-widgets'], $guides);
+    return $single ? $known : [$known];
+}, 10, 4);
 
 // Core's version is the council's business, and changes with the image.
 add_filter('user_has_cap', static fn (array $allowed): array => ['update_core' => false] + $allowed, PHP_INT_MAX);
@@ -84,10 +93,20 @@ add_filter('oembed_response_data', static fn (array $data): array => array_diff_
 // The sites are French, even where Debian's translations are missing or older than its WordPress: what visitors and
 // newcomers read is completed from a file.
 add_filter('get_available_languages', static fn (array $known): array => array_values(array_unique([...$known, 'fr_FR'])));
-$provision_french = static function (string $translated, string $text): string {
+/** @return array<string, string> */
+function provision_french(): array
+{
     static $french = null;
     $french ??= json_decode((string) file_get_contents('/srv/provision/visitor-fr.json'), true);
-    return $translated === $text && isset($french[$text]) && determine_locale() === 'fr_FR' ? $french[$text] : $translated;
+    return determine_locale() === 'fr_FR' ? $french : [];
+}
+$provision_complete = static fn (string $translated, string $text): string => $translated === $text ? provision_french()[$text] ?? $translated : $translated;
+add_filter('gettext', $provision_complete, 10, 2);
+add_filter('gettext_with_context', $provision_complete, 10, 2);
+// Scripts have words of their own; a script's own translations, where there are any, come later and win.
+$provision_tell_scripts = static function (): void {
+    $words = array_map(static fn (string $text): array => [$text], provision_french());
+    wp_add_inline_script('wp-i18n', 'wp.i18n.setLocaleData(' . wp_json_encode($words + ['' => ['domain' => 'messages', 'lang' => 'fr']]) . ');');
 };
-add_filter('gettext', $provision_french, 10, 2);
-add_filter('gettext_with_context', $provision_french, 10, 2);
+add_action('login_enqueue_scripts', $provision_tell_scripts);
+add_action('admin_enqueue_scripts', $provision_tell_scripts);
