@@ -169,6 +169,8 @@ def logins(people: tuple[ContactSpec, ...]) -> list[str]:
         plain = unicodedata.normalize("NFKD", person.name).encode("ascii", "ignore").decode().lower()
         words = "".join(character if character.isalnum() else " " for character in plain).split()
         base = "-".join(words)[:40].strip("-") or "membre"
+        if base.isdecimal():  # PHP takes "0" for nothing
+            base = f"membre-{base}"
         login, number = base, 2
         while login in found:
             login, number = f"{base}-{number}", number + 1

@@ -18,7 +18,7 @@ def resources(name: str) -> Path:
 
 @cache
 def _environment(folder: Path, escape: bool) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         autoescape=escape,
@@ -26,6 +26,8 @@ def _environment(folder: Path, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # YAML reads no surrogate pairs
+    return environment
 
 
 def text(template: str, **values: Any) -> str:

@@ -4,12 +4,12 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from provisioner.cli import agreement, contact, create, init, look, mail, recover, release
-from provisioner.errors import ProvisionError
+from provisioner.errors import BadInput, ProvisionError
 
 app = typer.Typer(
     name="provision",
@@ -54,12 +54,25 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:
-        app()
+        for argument in sys.argv:
+            if any("\udc80" <= character <= "\udcff" for character in argument):  # bytes that are no text
+                raise BadInput(f"{argument!r} is not UTF-8")
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(ProvisionError.exit_code)
+    except typer.TyperException as error:  # no such command, option or argument
+        where = getattr(error, "ctx", None)
+        _fail(BadInput(error.format_message(), f"{where.command_path} --help" if where else ""))
     except ProvisionError as error:
-        from provisioner.cli import output
+        _fail(error)
 
+
+def _fail(error: ProvisionError) -> NoReturn:
+    from provisioner.cli import output
+
+    if error.message:  # none: the help was printed instead
         output.fail(error)
-        sys.exit(error.exit_code)
+    sys.exit(error.exit_code)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """`provision init`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +47,7 @@ def init(
         "mail_server": mail_server,
         "backup_target": backup_target,
     }
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises on a name that is too long
         _write_inventory(path, given, ask=sys.stdin.isatty() and not yes, dry_run=dry_run)
     elif any(given.values()):
         from provisioner.errors import BadInput

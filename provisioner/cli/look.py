@@ -93,7 +93,9 @@ def _show_site(site: SiteDetails, json: bool) -> None:
 
 def log(
     subject: Annotated[str | None, typer.Argument(help="A slug or host:NAME; everything if none is named.")] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the newest events.")] = 50,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=1_000_000, help="How many of the newest events.")
+    ] = 50,
     inventory: options.Inventory = None,
     json: options.Json = False,
 ) -> None:
@@ -104,10 +106,13 @@ def log(
     """
     from provisioner import clock, eventlog
     from provisioner.cli import output
+    from provisioner.errors import BadInput
     from provisioner.installation import Installation
 
     with Installation.open(inventory).store.transaction() as session:
         events = eventlog.last(session, subject, count)
+    if subject is not None and not events:
+        raise BadInput(f"nothing is on record about {subject!r}", "provision status   (lists the sites)")
     if json:
         output.machine([event.model_dump() for event in events])
         return

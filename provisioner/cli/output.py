@@ -11,7 +11,9 @@ from typing import Any
 from provisioner.errors import ProvisionError
 from provisioner.journal.journal import Progress, no_progress
 
-WIDE = 250  # columns of a table that goes to a file or a pipe
+WIDE = 2000  # columns of a table that goes to a file or a pipe
+
+LONGEST = 1000  # characters of a line, whatever stands in it
 
 
 def _plain(value: Any) -> Any:
@@ -47,7 +49,8 @@ def warn(text: str) -> None:
 def fail(error: ProvisionError) -> None:
     """Print an error as one line, with what to do next behind it."""
     hint = f"  →  {error.hint}" if error.hint else ""
-    sys.stderr.write(f"provision: {visible(error.message + hint)}\n")
+    message = error.message if len(error.message) <= LONGEST else error.message[: LONGEST - 1] + "…"
+    sys.stderr.write(f"provision: {visible(message + hint)}\n")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -145,9 +145,12 @@ def _already_there(installation: Installation, spec: AssociationSpec) -> bool:
 
 
 def _refuse_twins(installation: Installation, specs: Sequence[AssociationSpec]) -> None:
+    domain = installation.inventory.domain
     owner: dict[str, str] = {}
     for spec in specs:
-        name = spec.host_name or f"{spec.slug}.{installation.inventory.domain}"
+        name = spec.host_name or f"{spec.slug}.{domain}"
+        if name == domain or (name.endswith(f".{domain}") and name != f"{spec.slug}.{domain}"):
+            raise BadInput(f"{spec.slug}: {name!r} lies under {domain}, whose names are those of the slugs")
         if name in owner:
             raise BadInput(f"{spec.slug} and {owner[name]} have the same host name {name!r}")
         owner[name] = spec.slug

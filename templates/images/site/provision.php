@@ -114,7 +114,8 @@ function install_core(array $site, array $first): void
     $structure = static fn (): string => '/%year%/%monthnum%/%postname%/';
     add_filter('pre_option_permalink_structure', $structure);
     // The password is replaced by an unusable hash in any case.
-    wp_install($site['title'], $first['login'], $first['mail'], false, '', 'unusable', 'fr_FR');
+    // Escaped by WordPress, but not where it sees an entity: "R&amp;D" would become "R&D".
+    wp_install(str_replace('&', '&#038;', $site['title']), $first['login'], $first['mail'], false, '', 'unusable', 'fr_FR');
     remove_filter('pre_option_permalink_structure', $structure);
     wp_roles()->use_db = true;
     update_option(wp_roles()->role_key, wp_roles()->roles, true);
@@ -155,7 +156,7 @@ function administrator(array $one, int $days): int
         $user = new WP_User(checked($id));
     }
     if ($user->display_name !== $one['name'] || $user->locale !== 'fr_FR') {
-        checked(wp_update_user(['ID' => $user->ID, 'display_name' => $one['name'], 'nickname' => $one['name'], 'locale' => 'fr_FR']));
+        checked(wp_update_user(wp_slash(['ID' => $user->ID, 'display_name' => $one['name'], 'nickname' => $one['name'], 'locale' => 'fr_FR'])));
     }
     set_link($user, $one['token'], $days);
     return $user->ID;
