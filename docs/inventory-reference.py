@@ -25,8 +25,8 @@ _INTRODUCTION = """\
 Written by `make schema` from `provisioner/inventory.py`: change the descriptions there, not here.
 
 The inventory is looked for in this order: `--inventory FILE`, `$PROVISION_INVENTORY`, `./inventory.yaml`,
-`/etc/provision/inventory.yaml`. Relative paths in it are relative to its own folder (except `key_file`: give that one
-in full). Unknown keys, duplicate keys and YAML aliases are refused with line and column.
+`/etc/provision/inventory.yaml`. Relative paths in it are relative to its own folder. Unknown keys, duplicate keys and
+YAML aliases are refused with line and column.
 
 Editors that speak YAML check it as you type when its first lines hold `# yaml-language-server: $schema=` and the path
 of [inventory.schema.json](inventory.schema.json).

@@ -1,0 +1,385 @@
+"""The front door (H14, B7): whom it lets through, what of a request it believes, and what it says itself."""
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from threading import Thread
+from urllib.parse import urlencode
+
+import pytest
+import urllib3
+import yaml
+
+from tests.e2e.inside import container, php, processes
+from tests.town import Town
+
+DOMAIN = "assos.localhost"
+PASSWORD = "un mot de passe assez long"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+NET_BIND_SERVICE, SETUID, SETGID = 1 << 10, 1 << 7, 1 << 6
+
+
+class _Site(ThreadingMixIn, UnixStreamServer):
+    """Stands where a site's socket stands, and answers with the request that it got."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        self.seen: list[str] = []
+        super().__init__(str(path), _Echo)
+        path.chmod(0o777)
+        Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Echo(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, _Site)
+        self.server.seen.append(f"{self.command} {self.path}")
+        body = json.dumps({"path": self.path, "headers": self.headers.items()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def echo(town: Town) -> Iterator[tuple[_Site, _Site]]:
+    """Two generations of the site `echo`; the first is `current`."""
+    folder = town.data_root / "run/sites/echo"
+    (folder / "1").mkdir(parents=True)
+    (folder / "2").mkdir()
+    (folder / "current").symlink_to("1")
+    sites = _Site(folder / "1/http.sock"), _Site(folder / "2/http.sock")
+    yield sites
+    for site in sites:
+        site.shutdown()
+        site.server_close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def gate(town: Town) -> Town:
+    """Three real sites, the last of which has a host name of its own; an administrator of each has a password."""
+    town.create("gate", "gate-beside")
+    town.create("gate-own", host_name="own.example.test")
+    for slug in ("gate", "gate-beside"):
+        program = 'require "/srv/wordpress/wp-load.php"; wp_set_password($given["to"], 1); echo "true";'
+        assert php(town, slug, program, to=PASSWORD)
+    return town
+
+
+def name(slug: str) -> str:
+    return f"{slug}.{DOMAIN}"
+
+
+def received(answer: urllib3.BaseHTTPResponse) -> dict[str, str]:
+    assert answer.status == 200
+    headers: list[tuple[str, str]] = json.loads(answer.data)["headers"]
+    assert len({key.lower() for key, _ in headers}) == len(headers)
+    return {key.lower(): value for key, value in headers}
+
+
+# What a client claims about itself (H14)
+
+FORGED = [
+    "CF-Connecting-IP", "Client-IP", "Forwarded", "Front-End-Https", "Proxy", "True-Client-IP", "X-Client-IP",
+    "X-Cluster-Client-IP", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port",
+    "X-Forwarded-Prefix", "X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Ssl",
+    "X-Host", "X-HTTP-Host-Override", "X-Original-Host", "X-Original-URL", "X-Real-IP", "X-Rewrite-URL", "X-Scheme",
+    "x_forwarded_for", "X_Real_IP",
+]  # fmt: skip
+
+
+def test_nothing_forged_reaches_a_site(town: Town, echo: tuple[_Site, _Site]) -> None:
+    forged = dict.fromkeys([*FORGED, "X-Ordinary"], "forged.example")
+    headers = received(town.get("echo", "/page", **forged))
+    assert {header for header, value in headers.items() if "forged" in value} == {"x-ordinary"}
+    truth = {
+        "host": f"{name('echo')}:{town.port}",
+        "x-real-ip": "127.0.0.1",
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-host": f"{name('echo')}:{town.port}",
+        "x-forwarded-port": str(town.port),
+        "x-forwarded-proto": "https",
+    }
+    assert {header: headers[header] for header in truth} == truth
+
+
+def exchange(town: Town, request: str) -> bytes:
+    """Send a request as it stands, and return the whole answer."""
+    context = ssl.create_default_context(cafile=str(town.root))
+    with (
+        socket.create_connection(("127.0.0.1", town.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=name("echo")) as tls,
+    ):
+        tls.sendall(request.encode())
+        return b"".join(iter(lambda: tls.recv(65536), b""))
+
+
+@pytest.mark.parametrize(
+    "request_line_and_host",
+    [
+        "GET https://echo.assos.localhost/ HTTP/1.1\r\nHost: forged.example",
+        "GET / HTTP/1.1\r\nHost: echo.assos.localhost:1",
+        "GET / HTTP/1.1\r\nHost: ECHO.assos.localhost.",
+    ],
+)
+def test_the_host_name_that_chose_the_site_is_the_one_it_hears(
+    town: Town, echo: tuple[_Site, _Site], request_line_and_host: str
+) -> None:
+    answer = exchange(town, f"{request_line_and_host}\r\nConnection: close\r\n\r\n")
+    headers = dict(json.loads(answer.partition(b"\r\n\r\n")[2])["headers"])
+    assert headers["Host"] == headers["X-Forwarded-Host"] == f"{name('echo')}:{town.port}"
+
+
+def test_two_host_names_in_one_request_are_refused(town: Town, echo: tuple[_Site, _Site]) -> None:
+    two = "GET / HTTP/1.1\r\nHost: echo.assos.localhost\r\nHost: forged.example\r\nConnection: close\r\n\r\n"
+    assert exchange(town, two).startswith(b"HTTP/1.1 400 ")
+
+
+def test_wordpress_believes_the_edge_alone(gate: Town) -> None:
+    plain = gate.get("gate").data
+    forged = gate.get("gate", **dict.fromkeys(FORGED, "forged.example"))
+    assert (forged.status, forged.data) == (200, plain)
+    post = gate.sql("SELECT ID FROM gate_1.wp_posts WHERE post_type = 'post' AND post_status = 'publish'").split()[0]
+    comment = {"comment_post_ID": post, "author": "Visiteuse", "email": "visiteuse@example.org", "comment": "Bonjour"}
+    liar = {"X-Real-IP": "192.0.2.1", "X-Forwarded-For": "192.0.2.1", "Client-IP": "192.0.2.1"}
+    answer = gate.request("POST", name("gate"), "/wp-comments-post.php", FORM | liar, urlencode(comment).encode())
+    assert answer.status == 302
+    assert gate.sql("SELECT DISTINCT comment_author_IP FROM gate_1.wp_comments").split() == ["127.0.0.1"]
+
+
+# Names
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "host", ["nobody.assos.localhost", "assos.localhost", "forged.example", "a.gate.assos.localhost"]
+)
+def test_an_unknown_name_gets_a_french_page(gate: Town, method: str, host: str) -> None:
+    answer = gate.request(method, name("gate"), "/", {"Host": host})
+    assert answer.status == 404
+    check_page(answer, "Aucun site à cette adresse")
+
+
+def check_page(answer: urllib3.BaseHTTPResponse, title: str) -> None:
+    """Check a page of the edge itself: French, of the council, kept by no search engine."""
+    page = answer.data.decode()
+    assert f"<title>{title}</title>" in page
+    assert '<html lang="fr">' in page
+    assert "associations@example.org" in page
+    assert "noindex" in page
+    assert answer.headers["Content-Type"].startswith("text/html")
+
+
+def test_http_leads_to_https(gate: Town) -> None:
+    edge = yaml.safe_load(gate.inventory.read_text())["hosts"][0]["edge"]
+    with urllib3.HTTPConnectionPool("127.0.0.1", edge["http_port"], retries=False) as pool:
+        answer = pool.request("GET", "/agenda/?mois=9", headers={"Host": name("gate")}, redirect=False)
+    assert answer.status == 301
+    assert answer.headers["Location"] == f"https://{name('gate')}:{gate.port}/agenda/?mois=9"
+
+
+def certificate_names(town: Town, host: str) -> set[str]:
+    """Return the names that the certificate shown to a visitor of ``host`` is good for; it has been checked."""
+    context = ssl.create_default_context(cafile=str(town.root))
+    with (
+        socket.create_connection(("127.0.0.1", town.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as tls,
+    ):
+        shown = tls.getpeercert()
+        assert shown is not None
+        return {str(entry[1]) for entry in shown["subjectAltName"]}
+
+
+def test_a_site_may_have_a_name_of_its_own(gate: Town) -> None:
+    own = f"own.example.test:{gate.port}"
+    assert certificate_names(gate, "own.example.test") == {"own.example.test"}
+    assert certificate_names(gate, name("gate")) == {f"*.{DOMAIN}", DOMAIN}
+    page = gate.request("GET", "own.example.test", "/")
+    assert page.status == 200
+    links = set(re.findall(r'href="https?://([^/"]+)', page.data.decode()))
+    assert links == {own}
+    moved = gate.get("gate-own", "/agenda/?mois=9")
+    assert (moved.status, moved.headers["Location"]) == (301, f"https://{own}/agenda/?mois=9")
+
+
+def test_nobody_elses_name_has_a_certificate(gate: Town) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        certificate_names(gate, "other.example.test")
+
+
+# The login throttle
+
+
+def log_in(town: Town, slug: str, path: str = "/wp-login.php", password: str = PASSWORD) -> urllib3.BaseHTTPResponse:
+    form = urlencode({"log": "presidence", "pwd": password, "testcookie": "1"}).encode()
+    return town.request("POST", name(slug), path, FORM | {"Cookie": "wordpress_test_cookie=WP+Cookie+check"}, form)
+
+
+def is_logged_in(answer: urllib3.BaseHTTPResponse) -> bool:
+    return "wordpress_logged_in_" in "".join(answer.headers.getlist("Set-Cookie"))
+
+
+def exhaust(town: Town, slug: str) -> urllib3.BaseHTTPResponse:
+    """Guess passwords until the edge has had enough."""
+    for _ in range(30):
+        answer = log_in(town, slug, password="faux")
+        if answer.status == 429:
+            return answer
+        assert not is_logged_in(answer)
+    raise AssertionError("thirty guesses and no end")
+
+
+# Each would log in, if it reached WordPress: the same page by another name, or another door to the same lock.
+AROUND = [
+    "/wp-login.php?action=login", "//wp-login.php", "/%77p-login.php", "/wp-login%2ephp", "/./wp-login.php",
+    "/wp-admin/../wp-login.php", "/wp-login.php/x", "/wp-login.php/", "/wp-login.php%20", "/wp-login.php%2f",
+    "/WP-LOGIN.php", "/wp-login.php;x", "/index.php/wp-login.php", "/wp-admin/wp-login.php",
+]  # fmt: skip
+
+
+def test_guessing_passwords_is_slowed_down(gate: Town) -> None:
+    refused = exhaust(gate, "gate")
+    check_page(refused, "Trop d’essais de connexion")
+    assert int(refused.headers["Retry-After"]) > 0
+    # Whoever only reads notices nothing, nor do the administrators of another site, from the same address.
+    assert [gate.get("gate", path).status for path in ("/", "/wp-login.php", "/agenda/")] == [200, 200, 200]
+    assert is_logged_in(log_in(gate, "gate-beside"))
+
+
+@pytest.mark.parametrize("path", AROUND)
+def test_no_spelling_goes_round_the_throttle(gate: Town, path: str) -> None:
+    exhaust(gate, "gate")
+    answer = log_in(gate, "gate", path)
+    assert answer.status in (404, 429)
+    assert not is_logged_in(answer)
+
+
+def test_nor_does_xml_rpc(gate: Town) -> None:
+    exhaust(gate, "gate")
+    value = "<param><value><string>{}</string></value></param>"
+    parameters = value.format("presidence") + value.format(PASSWORD)
+    call = f"<methodCall><methodName>wp.getUsersBlogs</methodName><params>{parameters}</params></methodCall>".encode()
+    beside = gate.request("POST", name("gate-beside"), "/xmlrpc.php", {"Content-Type": "text/xml"}, call)
+    assert b"isAdmin" in beside.data  # it is a door
+    for path in ("/xmlrpc.php", "//xmlrpc.php", "/xmlrpc%2ephp"):
+        assert gate.request("POST", name("gate"), path, {"Content-Type": "text/xml"}, call).status == 429
+
+
+# A site that is down
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_site_that_is_down_says_so_in_french(gate: Town, method: str) -> None:
+    stopped = gate.docker().containers.get(container(gate, "gate-beside"))
+    stopped.stop()
+    try:
+        answer = gate.request(method, name("gate-beside"), "/")
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        check_page(answer, "Ce site est momentanément indisponible")
+        assert gate.get("gate").status == 200
+    finally:
+        stopped.start()
+    wait_for(lambda: gate.get("gate-beside").status == 200)
+
+
+def wait_for(what: object, seconds: float = 10) -> None:
+    assert callable(what)
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# Cron
+
+
+def tick(town: Town) -> None:
+    """Run the ticker's first round now, in its own container, instead of within the minute."""
+    command = ["docker", "exec", f"{town.namespace}.cron", "timeout", "5", "/usr/local/bin/ticker"]
+    assert subprocess.run(command, check=False, capture_output=True).returncode in (0, 124)
+
+
+def test_cron_runs_for_the_current_generation_only(town: Town, echo: tuple[_Site, _Site]) -> None:
+    current, kept = echo
+    current.seen.clear()
+    tick(town)
+    assert "GET /wp-cron.php?doing_wp_cron" in current.seen
+    assert kept.seen == []
+
+
+def test_a_planned_article_appears_by_the_ticker_and_not_by_a_visitor(gate: Town) -> None:
+    program = """
+    require "/srv/wordpress/wp-load.php";
+    $post = ["post_title" => "Planifié", "post_content" => "Demain", "post_status" => "future"];
+    $id = wp_insert_post($post + ["post_date_gmt" => gmdate("Y-m-d H:i:s", time() + 3600)], true);
+    $planned = get_post_status($id);
+    // An hour goes by.
+    $wpdb->update($wpdb->posts, ["post_date_gmt" => gmdate("Y-m-d H:i:s", time() - 1)], ["ID" => $id]);
+    wp_clear_scheduled_hook("publish_future_post", [$id]);
+    wp_schedule_single_event(time() - 1, "publish_future_post", [$id]);
+    echo json_encode([$id, $planned]);
+    """
+    post, status = php(gate, "gate", program)
+    assert status == "future"
+    for path in ("/wp-cron.php", "/wp-cron.php?doing_wp_cron", "//wp-cron.php"):
+        assert gate.get("gate", path, **{"X-Real-IP": "unix:"}).status == 403
+    tick(gate)
+    query = f"SELECT post_status FROM gate_1.wp_posts WHERE ID = {int(post)}"  # noqa: S608
+    wait_for(lambda: gate.sql(query).strip() == "publish")
+
+
+# What the host's own containers may do
+
+ALLOWED = {
+    "edge": (NET_BIND_SERVICE | SETUID | SETGID, "host", {"/edge": False, "/run/sites": False, "/var/tmp/nginx": True}),
+    "cron": (0, "none", {"/run/sites": False}),
+    "database": (0, "none", {"/var/lib/mysql": True, "/run/mysqld": True}),
+}
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_the_hosts_own_containers_may_do_no_more_than_they_must(town: Town, role: str) -> None:
+    capabilities, network, mounts = ALLOWED[role]
+    attributes = town.docker().containers.get(f"{town.namespace}.{role}").attrs
+    settings = attributes["HostConfig"]
+    assert settings["NetworkMode"] == network
+    assert settings["ReadonlyRootfs"]
+    assert not settings["Privileged"]
+    assert not settings["PidMode"]
+    assert not settings["Devices"]
+    assert not settings["PortBindings"]
+    assert settings["LogConfig"]["Config"] == {"max-size": "5m", "max-file": "2"}
+    assert {mount["Destination"]: mount["RW"] for mount in attributes["Mounts"]} == mounts
+    assert all(mount["Source"].startswith(f"{town.data_root}/") for mount in attributes["Mounts"])
+
+    running = processes(town, f"{town.namespace}.{role}")
+    assert running
+    for process in running:
+        assert process.bounding == capabilities
+        assert process.no_new_privileges
+        assert process.filtered
+        if process.uids != (0, 0, 0, 0):
+            assert process.capabilities == 0
+    root = [process for process in running if 0 in process.uids]
+    assert len(root) == (1 if role == "edge" else 0)  # nginx's master, which opens the ports
+
+
+def test_what_faces_visitors_is_not_root(town: Town) -> None:
+    workers = [process for process in processes(town, f"{town.namespace}.edge") if 0 not in process.uids]
+    assert {process.uids for process in workers} == {(20101, 20101, 20101, 20101)}
