@@ -74,6 +74,11 @@ class Installation:
     def _secret_file(self) -> Path:
         return self.state / "secret.key"
 
+    @property
+    def has_secrets(self) -> bool:
+        """Return whether the installation's secret and its certificate authority are there."""
+        return self._secret_file.exists() and self.authority.root.exists()
+
     def ensure_secret(self) -> None:
         """Make the secret that invitation tokens derive from, unless it exists."""
         if not self._secret_file.exists():

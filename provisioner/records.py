@@ -29,10 +29,15 @@ def site(session: Session, slug: str) -> Site:
         BadInput: there is none.
 
     """
-    found = session.exec(select(Site).where(Site.slug == slug)).first()
+    found = find_site(session, slug)
     if found is None:
         raise BadInput(f"no site is called {slug!r}", "provision status   (lists them)")
     return found
+
+
+def find_site(session: Session, slug: str) -> Site | None:
+    """Return the site ``slug``, if there is one."""
+    return session.exec(select(Site).where(Site.slug == slug)).first()
 
 
 def live_sites(session: Session) -> list[Site]:

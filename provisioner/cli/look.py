@@ -42,7 +42,7 @@ def status(
         critical = sum(item.critical for item in overview.attention)
         pending = sum(item.pressing and not item.critical for item in overview.attention)
         word, code = ("CRITICAL", 2) if critical else ("WARNING", 1) if pending else ("OK", 0)
-        first = next((f"; {item.subject}: {item.what}" for item in overview.attention if item.pressing), "")
+        first = next((f"; {output.about(item.subject, item.what)}" for item in overview.attention if item.pressing), "")
         output.line(f"PROVISION {word} - {len(overview.sites)} sites, {critical} critical, {pending} warnings{first}")
         raise typer.Exit(code)
     installation = Installation.open(inventory)

@@ -70,8 +70,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def attention(subject: str, what: str, command: str) -> None:
     """Print what needs a person, and the command to paste."""
-    about = "" if what.startswith((f"{subject}:", subject.replace("host:", "host ") + ":")) else f"{subject}: "
-    line(f"! {about}{what}" + (f"  →  {command}" if command else ""))
+    line(f"! {about(subject, what)}" + (f"  →  {command}" if command else ""))
+
+
+def about(subject: str, what: str) -> str:
+    """Return ``what`` with its subject named once."""
+    return what if what.startswith((f"{subject}:", subject.replace("host:", "host ") + ":")) else f"{subject}: {what}"
 
 
 def _log(text: str) -> None:

@@ -176,7 +176,7 @@ class Journal(Generic[W]):
             row = session.get_one(Operation, operation.id)
             row.holder = holder()
             if row.state is OperationState.NEEDS_HAND:
-                row.state = OperationState.RUNNING
+                row.state = OperationState.UNDOING  # what needed a hand failed to be undone
             eventlog.record(session, operation.subject, f"{operation.kind} taken over", operation.id)
 
     def _fail(self, operation: Operation, work: W, step: Step[W], error: Exception) -> NoReturn:

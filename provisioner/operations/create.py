@@ -95,6 +95,14 @@ def check(installation: Installation, specs: Sequence[AssociationSpec]) -> list[
     if new:
         host = installation.host(installation.inventory.hosts[0].name)
         release = host_probes.require_ready(installation, host, installation.inventory.default_release)
+        with installation.store.transaction() as session:
+            unrecorded = {spec.slug for spec in new if records.find_site(session, spec.slug) is None}
+        strangers = host_probes.unknown_slugs(host, unrecorded)
+        if strangers:
+            raise BadInput(
+                f"host {host.name} runs {', '.join(strangers)}, which no record knows: was the state lost?",
+                "docs/needs-hand.md, the state is lost or old",
+            )
         for spec in new:
             if spec.theme is not None and spec.theme not in release.themes:
                 has = ", ".join(release.themes)

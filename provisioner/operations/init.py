@@ -4,7 +4,7 @@ from provisioner.adapters import images
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
 from provisioner.journal.step import Step, nothing_to_undo
-from provisioner.model.tables import Operation
+from provisioner.model.tables import Operation, OperationState
 from provisioner.steps.host import (
     HostWork,
     build_images,
@@ -62,6 +62,10 @@ def init(installation: Installation, progress: Progress = no_progress, tell: ima
         with journal.subject(name):
             with installation.store.transaction() as session:
                 operation = unfinished(session, name)
+            if operation is not None and operation.state is not OperationState.RUNNING:
+                journal.take_over(operation)
+                journal.take_back(operation, work_on(installation, operation))
+                operation = None
             if operation is None:
                 if is_ready(HostWork(kind=KIND, operation_id=0, installation=installation, name=settings.name)):
                     continue

@@ -153,6 +153,7 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
     import json
 
     host = installation.host(site.host)
+    host.require_answer()
     service = site_service(host.namespace, site, generation, installation.inventory.policy.site)
 
     def ask(what: str, command: list[str]) -> str:

@@ -60,6 +60,11 @@ def require_ready(installation: Installation, host: DockerHost, release: str) ->
     return built
 
 
+def unknown_slugs(host: DockerHost, slugs: set[str]) -> list[str]:
+    """Return which of ``slugs``, none of them on record, have containers on the host all the same."""
+    return sorted({c["Labels"][LABEL_SITE] for c in host.containers() if LABEL_SITE in c["Labels"]} & slugs)
+
+
 def free_disk(host: DockerHost) -> int:
     """Return the free bytes of the file system that holds the data root."""
     said = host.execute(HostNames(host.namespace).edge, ["df", "-Pk", "/edge"]).require_success(

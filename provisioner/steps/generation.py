@@ -59,6 +59,9 @@ def reserve_generation(work: SiteWork) -> None:
 
 def forget_site(work: SiteWork) -> None:
     """Remove what the site owns on its host, then its record: slug and host name are free again."""
+    with work.installation.store.transaction() as session:
+        if records.find_site(session, work.slug) is None:
+            return  # an earlier run was cut off right after it
     names = work.names
     work.run_as_root(
         "forget",

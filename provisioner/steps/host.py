@@ -8,6 +8,7 @@ from sqlmodel import select
 from provisioner import clock, records
 from provisioner.adapters import edge, images, mariadb
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal.step import Work
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
@@ -52,9 +53,9 @@ class HostWork(Work):
         """Return the digest of the image ``database`` or ``edge``."""
         return images.ensure_service_image(self.host, self.installation.inventory, name, tell=self.tell)
 
-    def run_as_root(self, name: str, script: str, *arguments: str) -> None:
-        """Run a script on the data root."""
-        self.host.run(
+    def run_as_root(self, name: str, script: str, *arguments: str) -> str:
+        """Run a script on the data root, which is made if it is not there; return what it printed."""
+        return self.host.run(
             OneShot(
                 name=f"{self.installation.namespace}.op.{self.operation_id}.{name}",
                 image=self.image("edge"),
@@ -126,14 +127,12 @@ def build_release(
 def make_directories(work: HostWork) -> None:
     """Make the data root's directories on the host."""
     if "first" not in work.notes:
-        with work.installation.store.transaction() as session:
-            sites = session.exec(select(Site.id).where(Site.host == work.name)).first()
-        work.note("first", sites is None and work.host.inspect(work.container.database) is None)
+        work.note("first", work.run_as_root("look", "ls -A /host").strip() == "")
     work.run_as_root("directories", _DIRECTORIES, str(DATABASE_UID), str(EDGE_UID))
 
 
 def remove_directories(work: HostWork) -> None:
-    """Empty the data root, if it was this operation that first filled it and no site lives there."""
+    """Empty the data root, if this operation found it empty and no site was recorded there since."""
     with work.installation.store.transaction() as session:
         sites = session.exec(select(Site.id).where(Site.host == work.name)).first()
     if work.notes.get("first") and sites is None:
@@ -212,9 +211,11 @@ def cron_service(work: HostWork) -> Service:
 def is_ready(work: HostWork) -> bool:
     """Return whether everything here is as the steps would make it, so that there is nothing to do."""
     names = work.container
-    if any(work.host.inspect(name) is None for name in (names.database, names.edge, names.cron)):
-        return False  # before anything is asked that might build an image
     settings = work.installation
+    if not settings.has_secrets or any(
+        work.host.inspect(name) is None for name in (names.database, names.edge, names.cron)
+    ):
+        return False  # before anything is asked that might build an image
     with settings.store.transaction() as session:
         release = records.release(session, settings.inventory.default_release, work.name)
     built = images.release_key(settings.inventory, settings.inventory.default_release)
@@ -224,7 +225,10 @@ def is_ready(work: HostWork) -> bool:
     if not all(work.host.runs(service) for service in services):
         return False
     revision, _ = rendered_edge(settings, work.host)
-    return edge.serving_revision(work.host, settings.inventory, settings.authority.root) == revision
+    try:
+        return edge.serving_revision(work.host, settings.inventory, settings.authority.root) == revision
+    except ProvisionError:
+        return False
 
 
 def start_cron(work: HostWork) -> None:

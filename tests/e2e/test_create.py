@@ -204,8 +204,25 @@ def test_a_lost_state_costs_no_site(empty_town: Town) -> None:
     empty_town.init()
     done = empty_town.run("doctor", "--fix", code=3)
     assert "was the state lost?" in done.stdout
+    again = empty_town.run("create", "--from", empty_town.describe(association("orphaned")), code=2)
+    assert "runs orphaned, which no record knows" in again.stderr
     assert empty_town.belongings() == before
     assert empty_town.get("orphaned").status == 200
+
+
+def test_an_init_that_fails_empties_no_data_root_that_it_found(empty_town: Town) -> None:
+    empty_town.data_root.mkdir()
+    kept = empty_town.data_root / "sites" / "kayane"
+    kept.mkdir(parents=True)
+    empty_town.run("init", code=1, PROVISION_FAILPOINT="init.cron:after:fail")
+    assert kept.exists()
+
+
+def test_a_lost_secret_is_made_again(empty_town: Town) -> None:
+    empty_town.init()
+    (empty_town.state / "secret.key").unlink()
+    empty_town.init()
+    empty_town.create("kayane")
 
 
 def test_a_taken_port_is_told(empty_town: Town) -> None:
