@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 
 _PACKAGE = Path(__file__).parent
 
@@ -21,6 +21,7 @@ def _environment(folder: Path, escape: bool) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
+        bytecode_cache=FileSystemBytecodeCache(),  # a folder that only this user can write, checked by Jinja
         autoescape=escape,
         trim_blocks=True,
         lstrip_blocks=True,

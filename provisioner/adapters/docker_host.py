@@ -124,12 +124,16 @@ class DockerHost:
         """Make sure that ``service`` runs as described; return whether anything had to change."""
         if self.runs(service):
             return False
+        self.ensure_created(service)
+        self.call(lambda api: api.start(service.name))
+        return True
+
+    def ensure_created(self, service: Service) -> None:
+        """Make sure that the container of ``service`` exists as described, without starting it."""
         if self.has_drifted(service):
             self.remove(service.name)
         if self.inspect(service.name) is None:
             self._create_service(service)
-        self.call(lambda api: api.start(service.name))
-        return True
 
     def runs(self, service: Service) -> bool:
         """Return whether ``service`` runs, as described."""
@@ -243,11 +247,11 @@ class DockerHost:
 
     # Looking and short commands
 
-    def execute(self, container: str, argv: Sequence[str]) -> Outcome:
+    def execute(self, container: str, argv: Sequence[str], user: str = "") -> Outcome:
         """Run a short, idempotent command in a running container (never anything long: an exec outlives its client)."""
 
         def act(api: docker.APIClient) -> Outcome:
-            started = api.exec_create(container, list(argv), stdout=True, stderr=True)
+            started = api.exec_create(container, list(argv), stdout=True, stderr=True, user=user)
             output = api.exec_start(started["Id"], demux=True)
             code = api.exec_inspect(started["Id"])["ExitCode"]
             if code is None:  # the stream was cut while the command went on

@@ -10,17 +10,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 
 from provisioner import render
-from provisioner.adapters.authority import Authority, Certificate
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Inventory
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import HostNames
+
+if TYPE_CHECKING:
+    from provisioner.adapters.authority import Authority, Certificate
 
 RELOAD_SECONDS = 10
 ANSWER_SECONDS = 15
@@ -51,10 +53,10 @@ class Route:
 
     host_name: str
     slug: str
-    certificate: Certificate
+    certificate: "Certificate"
 
 
-def routes(authority: Authority, inventory: Inventory, names: Mapping[str, str]) -> list[Route]:
+def routes(authority: "Authority", inventory: Inventory, names: Mapping[str, str]) -> list[Route]:
     """Return the routes that need a line of their own; SLUG.DOMAIN needs none, the wildcard covers it."""
     return [
         Route(host_name, slug, authority.certificate([host_name]))
@@ -64,7 +66,7 @@ def routes(authority: Authority, inventory: Inventory, names: Mapping[str, str])
 
 
 def render_files(
-    inventory: Inventory, host: DockerHost, authority: Authority, names: Mapping[str, str]
+    inventory: Inventory, host: DockerHost, authority: "Authority", names: Mapping[str, str]
 ) -> tuple[str, dict[str, bytes]]:
     """Return the revision (a hash of all files) and the files of the edge's configuration directory.
 

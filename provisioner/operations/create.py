@@ -17,13 +17,13 @@ from provisioner.model.tables import Operation
 from provisioner.probes import host as host_probes
 from provisioner.steps.content import install_wordpress, probe_generation, probe_site
 from provisioner.steps.generation import (
+    create_container,
     create_database,
     discard_generation,
     flip,
     forget_site,
     prepare_files,
     reserve_generation,
-    start_container,
 )
 from provisioner.steps.invitation import queue_invitations, withdraw_invitations
 from provisioner.steps.routing import route_site, unroute_site
@@ -36,7 +36,7 @@ STEPS: tuple[Step[SiteWork], ...] = (
     Step("reserve", reserve_generation, undo=forget_site),
     Step("files", prepare_files, undo=discard_generation),
     Step("database", create_database, undo=discard_generation),
-    Step("container", start_container, undo=discard_generation),
+    Step("container", create_container, undo=discard_generation),
     Step("install", install_wordpress, undo=discard_generation),
     Step("probe", probe_generation, undo=nothing_to_undo),
     Step("route", route_site, undo=unroute_site),
@@ -97,7 +97,7 @@ def check(installation: Installation, specs: Sequence[AssociationSpec]) -> list[
         release = host_probes.require_ready(installation, host, installation.inventory.default_release)
         with installation.store.transaction() as session:
             unrecorded = {spec.slug for spec in new if records.find_site(session, spec.slug) is None}
-        strangers = host_probes.unknown_slugs(host, unrecorded)
+        strangers = host_probes.unknown_slugs(host, unrecorded) if unrecorded else []
         if strangers:
             raise BadInput(
                 f"host {host.name} runs {', '.join(strangers)}, which no record knows: was the state lost?",

@@ -1,12 +1,14 @@
 """WordPress itself: installed, published, concealed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from provisioner import kit, records
 from provisioner.probes import page
 from provisioner.steps.site import SiteWork
 
 
 def install_wordpress(work: SiteWork) -> None:
-    """Install WordPress in French with its kit; the administrators are its only accounts."""
+    """Install WordPress in French with its kit and its administrators alone; the container boots meanwhile."""
     settings = work.installation
     with settings.store.transaction() as session:
         people = records.administrators(session, work.site.key)
@@ -29,7 +31,10 @@ def install_wordpress(work: SiteWork) -> None:
         "kit": kit.rendered(work.site, settings.inventory.council, work.url),
         "reset_days": settings.inventory.policy.invitation_days,
     }
-    work.run_in_site("install", request)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        booted = beside.submit(work.host.ensure_service, work.service)
+        work.run_in_site("install", request)
+        booted.result()
 
 
 def probe_generation(work: SiteWork) -> None:

@@ -197,12 +197,15 @@ def stop_edge(work: HostWork) -> None:
 
 
 def cron_service(work: HostWork) -> Service:
-    """Return the cron ticker's container: it calls each site's `current` socket once a minute."""
+    """Return the cron ticker's container: it calls each site's `current` socket once a minute.
+
+    The ticker's user can write nothing there; root, for the length of a flip, can.
+    """
     return Service(
         name=work.container.cron,
         image=work.image("edge"),
         labels=work.host.role_labels("cron"),
-        binds=[Bind("run/sites", "/run/sites", read_only=True)],
+        binds=[Bind("run/sites", "/run/sites")],
         command=["/usr/local/bin/ticker"],
         user=f"{EDGE_UID}:{EDGE_UID}",
     )

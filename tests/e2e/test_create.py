@@ -169,8 +169,10 @@ def test_doctor_finds_and_mends_both_ways(town: Town, kayane: str) -> None:
     town.run("create", "--from", failing, code=1, PROVISION_FAILPOINT="create.verify:before:fail")
     client = town.docker()
     client.containers.get(f"{town.namespace}.site.mended.1").remove(force=True)
+    image = client.containers.get(f"{town.namespace}.edge").image
+    assert image is not None
     client.containers.run(
-        client.containers.get(f"{town.namespace}.edge").image,
+        image,
         ["sleep", "600"],
         name=f"{town.namespace}.site.stray.1",
         labels={"provision.namespace": town.namespace, "provision.site": "stray", "provision.generation": "1"},

@@ -348,7 +348,7 @@ def test_a_planned_article_appears_by_the_ticker_and_not_by_a_visitor(gate: Town
 
 ALLOWED = {
     "edge": (NET_BIND_SERVICE | SETUID | SETGID, "host", {"/edge": False, "/run/sites": False, "/var/tmp/nginx": True}),
-    "cron": (0, "none", {"/run/sites": False}),
+    "cron": (0, "none", {"/run/sites": True}),
     "database": (0, "none", {"/var/lib/mysql": True, "/run/mysqld": True}),
 }
 
