@@ -1,0 +1,961 @@
+"""The world around an operation fails: state, disk, engine, database, clock, images, names, mail (FAULTS A4 to B6).
+
+Whatever happens, the neighbour serves, nothing is left over, and one line says what happened.
+"""
+
+import io
+import itertools
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sqlmodel import select
+
+from provisioner import clock
+from provisioner.installation import Installation
+from provisioner.model.tables import Operation, Site, SiteState
+from provisioner.operations import create
+from provisioner.steps.content import install_wordpress
+from provisioner.steps.invitation import queue_invitations
+from tests.faults.test_operations import check_converged, check_nothing_left
+from tests.faults.wire import How, Wire
+from tests.town import SECONDS, Town, association, free_port
+
+MIB = 1024 * 1024
+slow = pytest.mark.acceptance
+PATIENCE = 120  # seconds after which an operation on a host that is gone must have ended
+
+
+@pytest.fixture(scope="module")
+def crowded(town: Town) -> Town:
+    """A town with a neighbour, who must notice nothing."""
+    town.create("neighbour")
+    return town
+
+
+@dataclass
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    said: str
+    seconds: float
+
+    def check(self, code: int, *words: str) -> None:
+        """Check exit code and message: one clear line, no traceback."""
+        assert self.code == code, self.said
+        lines = [line for line in self.said.splitlines() if line.startswith("provision: ")]
+        assert len(lines) == 1, self.said
+        assert "Traceback" not in self.said
+        for word in words:
+            assert word in lines[0]
+
+
+class Command:
+    """A command under way."""
+
+    def __init__(self, town: Town, *arguments: str, **environment: str) -> None:
+        self._began = time.monotonic()
+        self._process = town.start(*arguments, **environment)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_stopped(self) -> None:
+        """Wait until the process has stopped at its failpoint."""
+        deadline = time.monotonic() + 60
+        while _process_state(self.pid) != "T":
+            assert self._process.poll() is None, "it ended before its failpoint"
+            assert time.monotonic() < deadline, "it did not reach its failpoint"
+            time.sleep(0.02)
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def end(self, seconds: float = SECONDS) -> Ended:
+        """Wait for the end, bounded."""
+        try:
+            _, said = self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise
+        return Ended(self._process.returncode, said, time.monotonic() - self._began)
+
+
+def _process_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def begin(town: Town, slug: str, **environment: str) -> Command:
+    """Begin to create a small site."""
+    return Command(town, "create", "--from", town.describe(association(slug)), **environment)
+
+
+def stopped(town: Town, slug: str, point: str, **environment: str) -> Command:
+    """Begin to create a small site and stop the process (SIGSTOP) at a failpoint."""
+    command = begin(town, slug, PROVISION_FAILPOINT=f"{point}:stop", **environment)
+    command.wait_until_stopped()
+    return command
+
+
+def variant(town: Town, **changes: Any) -> dict[str, Any]:
+    """Return the environment of commands that see the town through another inventory: top-level keys, or its host."""
+    inventory = yaml.safe_load(town.inventory.read_text())
+    inventory["hosts"][0].update(changes.pop("host", {}))
+    inventory.update(changes)
+    path = Path(tempfile.mkdtemp(dir=town.folder)) / "inventory.yaml"
+    inventory["state"] = str(town.folder / inventory["state"])
+    path.write_text(yaml.safe_dump(inventory, allow_unicode=True), encoding="utf-8")
+    return {"PROVISION_INVENTORY": str(path)}
+
+
+# A4: the state database
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Hold the state database as a writer that does not end."""
+    with sqlite3.connect(database, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+    connection.close()
+
+
+def test_state_locked(crowded: Town) -> None:
+    before = crowded.belongings()
+    with locked(crowded.state / "provision.db"):
+        ended = begin(crowded, "locked").end(60)
+        ended.check(5, "provision.db: database is locked")
+        assert 4 < ended.seconds < 20
+    check_converged(crowded, "locked", before, exists=False)
+
+
+@slow
+def test_state_locked_before_init(crowded: Town) -> None:
+    before = crowded.belongings()
+    with locked(crowded.state / "provision.db"):
+        Command(crowded, "init").end(60).check(5, "provision.db: database is locked")
+    assert crowded.belongings() == before
+
+
+def test_state_locked_for_a_moment(crowded: Town) -> None:
+    before = crowded.belongings()
+    with locked(crowded.state / "provision.db"):
+        command = begin(crowded, "patient")
+        time.sleep(3)
+    assert command.end().code == 0
+    check_converged(crowded, "patient", before, exists=True)
+
+
+@slow
+def test_state_locked_midway(crowded: Town) -> None:
+    """The journal cannot be written: the operation is interrupted, and converges later."""
+    before = crowded.belongings()
+    command = stopped(crowded, "midway", "create.container:before")
+    with locked(crowded.state / "provision.db"):
+        command.go_on()
+        command.end(60).check(5, "database is locked")
+        assert crowded.get("neighbour").status == 200
+    crowded.run("undo", "midway", "--yes")
+    check_converged(crowded, "midway", before, exists=False)
+
+
+def test_state_missing(crowded: Town) -> None:
+    before = crowded.belongings()
+    database, aside = crowded.state / "provision.db", crowded.state / "aside.db"
+    database.rename(aside)
+    try:
+        begin(crowded, "missing").end(30).check(5, "no state database at", "provision init")
+        assert not database.exists()
+        assert crowded.get("neighbour").status == 200
+    finally:
+        aside.rename(database)
+    check_converged(crowded, "missing", before, exists=False)
+
+
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
+
+
+def unmount(place: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_state_read_only(crowded: Town) -> None:
+    before = crowded.belongings()
+    mount("--bind", str(crowded.state), str(crowded.state))
+    try:
+        mount("-o", "remount,bind,ro", str(crowded.state))
+        for command in (begin(crowded, "readonly"), Command(crowded, "init")):
+            ended = command.end(30)
+            ended.check(5, str(crowded.state))
+            assert "read" in ended.said.lower()
+    finally:
+        unmount(crowded.state)
+    check_converged(crowded, "readonly", before, exists=False)
+
+
+def fill(folder: Path) -> Path:
+    """Fill the file system of ``folder`` to its last byte and return the file that does it."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (MIB, 4096, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+    return filler
+
+
+@pytest.fixture
+def small_state(crowded: Town) -> Iterator[Path]:
+    """A copy of the town's state on a small file system."""
+    place = Path(tempfile.mkdtemp(prefix="provision-state-"))
+    mount("-t", "tmpfs", "-o", "size=4m", "none", str(place))
+    try:
+        shutil.copytree(crowded.state, place, dirs_exist_ok=True)
+        yield place
+    finally:
+        unmount(place)
+        place.rmdir()
+
+
+def test_state_full(crowded: Town, small_state: Path) -> None:
+    before = crowded.belongings()
+    environment = variant(crowded, state=str(small_state))
+    fill(small_state)
+    begin(crowded, "full", **environment).end(60).check(5, "full")
+    check_converged(crowded, "full", before, exists=False)
+
+
+def test_state_full_midway(crowded: Town, small_state: Path) -> None:
+    before = crowded.belongings()
+    environment = variant(crowded, state=str(small_state))
+    command = stopped(crowded, "full-midway", "create.database:before", **environment)
+    filler = fill(small_state)
+    command.go_on()
+    command.end(60).check(5, "full")
+    assert crowded.get("neighbour").status == 200
+    filler.unlink()
+    crowded.run("undo", "full-midway", "--yes", **environment)
+    check_converged(crowded, "full-midway", before, exists=False)
+
+
+# A5: the host's disk
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A town with a neighbour, whose data root is a file system of its own."""
+    folder = tmp_path_factory.mktemp("small")
+    place = Town(folder, host={"free_disk_mb": 64})
+    image = folder / "disk"
+    with image.open("wb") as file:
+        file.truncate(500 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    place.data_root.mkdir()
+    mount("-o", "loop", str(image), str(place.data_root))
+    try:
+        place.init()
+        place.create("neighbour")
+        yield place
+    finally:
+        place.remove()
+        unmount(place.data_root)
+        place.data_root.rmdir()
+        image.unlink()
+
+
+def test_too_little_space_is_refused_with_figures(small: Town) -> None:
+    before = small.belongings()
+    filler = fill(small.data_root)
+    os.truncate(filler, filler.stat().st_size - 40 * MIB)
+    try:
+        begin(small, "crammed").end(60).check(5, "MiB free on", str(small.data_root), "64 MiB are wanted")
+    finally:
+        filler.unlink()
+    check_converged(small, "crammed", before, exists=False)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("files", marks=slow),
+        "database",
+        pytest.param("container", marks=slow),
+        "install",
+        pytest.param("probe", marks=slow),
+        pytest.param("flip", marks=slow),
+        pytest.param("verify", marks=slow),
+    ],
+)
+def test_disk_full_midway(small: Town, step: str) -> None:
+    """Filled between the preflight and a step: undone (or, when the step needed no space, done), others intact."""
+    before = small.belongings()
+    command = stopped(small, f"full-{step}", f"create.{step}:before")
+    filler = fill(small.data_root)
+    try:
+        command.go_on()
+        ended = command.end(PATIENCE)
+        assert small.get("neighbour").status == 200
+    finally:
+        filler.unlink(missing_ok=True)
+    if ended.code != 0:
+        ended.check(1, f"create failed at {step}", "undone")
+    check_converged(small, f"full-{step}", before, exists=ended.code == 0)
+
+
+@slow
+def test_init_on_a_full_disk_is_undone(empty_town: Town) -> None:
+    empty_town.data_root.mkdir()
+    mount("-t", "tmpfs", "-o", "size=20m", "none", str(empty_town.data_root))
+    try:
+        Command(empty_town, "init").end(PATIENCE + 60).check(1, "init failed at database", "undone")
+        check_nothing_left(empty_town)
+    finally:
+        empty_town.remove()
+        unmount(empty_town.data_root)
+        empty_town.data_root.rmdir()
+
+
+# A6: the engine and the wire to it
+
+
+KINDS = ["create", "archive", "containers/[^/]+/start", "wait", "logs", "exec$", "exec/.*/start"]
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    with Wire(tmp_path / "engine.sock") as proxy:
+        yield proxy
+
+
+def through(town: Town, wire: Wire) -> dict[str, Any]:
+    """Return the environment of commands whose engine is behind the wire."""
+    return variant(town, host={"engine": wire.url})
+
+
+@pytest.mark.parametrize(
+    ("how", "path"),
+    [("request", "exec/.*/start"), ("answer", "install/start"), ("half", "files/logs"), ("half", "database/exec")],
+)
+def test_wire_cut_during_create(crowded: Town, wire: Wire, how: How, path: str) -> None:
+    """One cut is waited out: the state is observed, and the site is created."""
+    slug = f"cut-{how}-{path.partition('/')[0]}"
+    before = crowded.belongings()
+    wire.cut(how, path=path)
+    ended = begin(crowded, slug, **through(crowded, wire)).end(PATIENCE)
+    assert wire.cuts == 1
+    assert ended.code == 0, ended.said
+    check_converged(crowded, slug, before, exists=True)
+
+
+@slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("how", ["request", "answer", "half"])
+def test_wire_cut_at_every_request_of_a_create(empty_town: Town, wire: Wire, how: How) -> None:
+    empty_town.init()
+    for number in itertools.count(1):
+        wire.cut(how, number=number)
+        ended = begin(empty_town, f"cut-{number}", **through(empty_town, wire)).end(PATIENCE)
+        assert ended.code == 0, (wire.requests[number - 1], ended.said)
+        assert empty_town.get(f"cut-{number}").status == 200
+        if wire.cuts == 0:
+            break
+    assert number > 20, "a create makes more requests than that"
+    assert empty_town.run("doctor").stdout.startswith("all is well")
+
+
+@pytest.mark.parametrize("how", ["half", pytest.param("request", marks=slow), pytest.param("answer", marks=slow)])
+@pytest.mark.parametrize("path", KINDS)
+def test_wire_cut_at_one_kind_of_request(crowded: Town, wire: Wire, path: str, how: How) -> None:
+    """A truncated answer is never taken for a whole one: `doctor` and `status` say what they always say."""
+    environment = through(crowded, wire)
+    command = ["doctor"] if "exec" in path else ["status", "neighbour", "--json"]
+    wanted = crowded.run(*command).stdout
+    wire.cut(how, path=path)
+    assert crowded.run(*command, **environment).stdout == wanted
+    assert wire.cuts == 1
+
+
+def test_engine_away_for_a_moment(crowded: Town, wire: Wire) -> None:
+    before = crowded.belongings()
+    command = stopped(crowded, "away", "create.database:before", **through(crowded, wire))
+    wire.refuse()
+    command.go_on()
+    time.sleep(8)
+    wire.accept()
+    assert command.end().code == 0
+    check_converged(crowded, "away", before, exists=True)
+
+
+@slow
+@pytest.mark.parametrize("fault", ["hang", "refuse"])
+def test_engine_gone_for_good(crowded: Town, wire: Wire, fault: str) -> None:
+    """Bounded; what cannot be undone without an engine needs a hand, and is undone when the engine is back."""
+    slug = f"gone-{fault}"
+    before = crowded.belongings()
+    command = stopped(crowded, slug, "create.container:before", **through(crowded, wire))
+    getattr(wire, fault)()
+    command.go_on()
+    ended = command.end(PATIENCE)
+    ended.check(3, "could not undo", "does not answer", f"provision undo {slug}")
+    assert crowded.get("neighbour").status == 200
+    crowded.run("undo", slug, "--yes")
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.parametrize("fault", ["hang", pytest.param("refuse", marks=slow)])
+def test_engine_gone_from_the_beginning(crowded: Town, wire: Wire, fault: str) -> None:
+    before = crowded.belongings()
+    getattr(wire, fault)()
+    ended = begin(crowded, f"never-{fault}", **through(crowded, wire)).end(PATIENCE)
+    ended.check(5, "does not answer")
+    check_converged(crowded, f"never-{fault}", before, exists=False)
+
+
+# A7: the database server
+
+
+@contextmanager
+def database_down(town: Town, how: str) -> Iterator[Callable[[], None]]:
+    """Pause or stop the database server; yield what brings it back, which happens at the end in any case."""
+    server = town.docker().containers.get(f"{town.namespace}.database")
+    down, up = {"pause": (server.pause, server.unpause), "stop": (server.kill, server.start)}[how]
+    restored = threading.Event()
+
+    def restore() -> None:
+        if not restored.is_set():
+            restored.set()
+            up()
+            deadline = time.monotonic() + 30
+            while "Uptime" not in _quietly(town, "SHOW STATUS LIKE 'Uptime'"):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    down()
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+def _quietly(town: Town, statement: str) -> str:
+    try:
+        return town.sql(statement)
+    except subprocess.CalledProcessError:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("how", "step"),
+    [
+        ("stop", "database"),
+        ("pause", "install"),
+        pytest.param("pause", "database", marks=slow),
+        pytest.param("stop", "install", marks=slow),
+    ],
+)
+def test_database_down_for_a_moment(crowded: Town, how: str, step: str) -> None:
+    """Waited for: created, or undone."""
+    slug = f"blink-{how}-{step}"
+    before = crowded.belongings()
+    command = stopped(crowded, slug, f"create.{step}:before")
+    with database_down(crowded, how) as restore:
+        command.go_on()
+        time.sleep(4)
+        restore()
+        ended = command.end(PATIENCE)
+    if ended.code != 0:
+        ended.check(1, f"create failed at {step}", "undone")
+    check_converged(crowded, slug, before, exists=ended.code == 0)
+
+
+@pytest.mark.parametrize("how", [pytest.param("pause", marks=slow), "stop"])
+@pytest.mark.parametrize("step", ["database", pytest.param("install", marks=slow)])
+def test_database_down_for_good(crowded: Town, how: str, step: str) -> None:
+    """Bounded; undone, except for the database itself where there is one already: that needs a hand."""
+    slug = f"down-{how}-{step}"
+    before = crowded.belongings()
+    command = stopped(crowded, slug, f"create.{step}:before")
+    with database_down(crowded, how):
+        command.go_on()
+        ended = command.end(PATIENCE)
+    if step == "database":
+        ended.check(1, "create failed at database", "undone")
+    else:
+        ended.check(3, "could not undo", f"provision undo {slug}")
+        crowded.run("undo", slug, "--yes")
+    check_converged(crowded, slug, before, exists=False)
+
+
+@pytest.mark.parametrize("how", ["stop", pytest.param("pause", marks=slow)])
+def test_database_down_from_the_beginning(crowded: Town, how: str) -> None:
+    before = crowded.belongings()
+    with database_down(crowded, how):
+        begin(crowded, "no-database").end(60).check(5, "database")
+    check_converged(crowded, "no-database", before, exists=False)
+
+
+# A9, A10, A12: others, clocks, pauses
+
+
+def test_another_operator_is_told_who_what_and_since_when(crowded: Town) -> None:
+    """And a stopped process keeps what it holds, whatever the clock says, and finishes when it goes on."""
+    before = crowded.belongings()
+    first = stopped(crowded, "contested", "create.install:before")
+    since = _started(crowded, "contested")
+    for environment in ({}, {"PROVISION_NOW": "2036-02-29T03:00"}, {"PROVISION_NOW": "2001-01-01T00:00"}):
+        second = begin(crowded, "contested", **environment).end(30)
+        second.check(4, "contested: create is running", f"process {first.pid}", since, "wait for it")
+    for command in ("resume", "undo"):
+        arguments = ["--yes"] if command == "undo" else []
+        Command(crowded, command, "contested", *arguments).end(30).check(4, f"process {first.pid}", since)
+    crowded.create("elsewhere")  # a scheduler at work on another site goes on
+    assert crowded.get("elsewhere").status == 200
+    first.go_on()
+    assert first.end().code == 0
+    after = crowded.belongings()
+    assert after["containers"] - before["containers"] == {
+        f"{crowded.namespace}.site.{slug}.1" for slug in ("contested", "elsewhere")
+    }
+    assert crowded.run("doctor").stdout.startswith("all is well")
+
+
+def _started(town: Town, slug: str) -> str:
+    with Installation.open(town.inventory).store.transaction() as session:
+        operation = session.exec(select(Operation).where(Operation.subject == slug)).one()
+        return operation.started_at.astimezone(clock.PARIS).strftime("%Y-%m-%d %H:%M")
+
+
+def test_the_same_command_three_times_at_once(crowded: Town) -> None:
+    before = crowded.belongings()
+    commands = [begin(crowded, "twice") for _ in range(3)]
+    codes = sorted(command.end().code for command in commands)
+    assert codes[0] == 0
+    assert set(codes[1:]) <= {0, 4}, "a late one finds the site as it wants it; the others are told to wait"
+    check_converged(crowded, "twice", before, exists=True)
+
+
+def test_init_twice_at_once(empty_town: Town) -> None:
+    first = Command(empty_town, "init", PROVISION_FAILPOINT="init.database:before:stop")
+    first.wait_until_stopped()
+    Command(empty_town, "init").end(30).check(4, "host:local: init is running since", f"process {first.pid}")
+    first.go_on()
+    assert first.end().code == 0
+    assert empty_town.run("doctor").stdout.startswith("all is well")
+
+
+@pytest.mark.parametrize("now", ["2036-02-29T03:00", pytest.param("2001-01-01T00:00", marks=slow)])
+def test_a_clock_jump_does_not_steal_an_interrupted_operation(crowded: Town, now: str) -> None:
+    before = crowded.belongings()
+    begin(crowded, "jump", PROVISION_FAILPOINT="create.files:after:kill").end()
+    begin(crowded, "jump", PROVISION_NOW=now).end().check(4, "is unfinished", "provision resume jump")
+    crowded.run("undo", "jump", "--yes", PROVISION_NOW=now)
+    check_converged(crowded, "jump", before, exists=False)
+
+
+def test_a_clock_jump_sends_no_mail_twice(crowded: Town) -> None:
+    crowded.create("mails")
+    folder = crowded.state / "mail"
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for now in ("2036-02-29T03:00", "2001-01-01T00:00", "2026-10-25T02:30", "2026-03-29T02:30"):
+        assert crowded.run("mail", "retry", PROVISION_NOW=now).stdout.startswith("sent 0,")
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("now", "end"),
+    [
+        ("2028-02-29T12:00", "2031-02-28"),
+        pytest.param("2026-10-25T02:30", "2029-10-24", marks=slow),
+        pytest.param("2027-12-31T23:59:59", "2030-12-30", marks=slow),
+    ],
+)
+def test_a_site_created_on_a_strange_day(crowded: Town, now: str, end: str) -> None:
+    """Leap day, the hour that comes twice, the last second of a year: the agreement begins on that day in Paris."""
+    slug = f"day-{now[:10]}"
+    described = {key: value for key, value in association(slug).items() if key != "agreement_start"}
+    crowded.run("create", "--from", crowded.describe(described), PROVISION_NOW=now)
+    agreement = crowded.json("status", slug)["agreement"]
+    assert (agreement["start"], agreement["terms"][0]["end"]) == (now[:10], end)
+    assert crowded.get(slug).status == 200
+
+
+# B2, B3: images
+
+
+@contextmanager
+def release_with(town: Town, image: str) -> Iterator[None]:
+    """Let the records say that the town's release is ``image``."""
+    with sqlite3.connect(town.state / "provision.db") as connection:
+        rows = connection.execute("SELECT id, image FROM release").fetchall()
+        connection.execute("UPDATE release SET image = ?", (image,))
+    connection.close()
+    try:
+        yield
+    finally:
+        with sqlite3.connect(town.state / "provision.db") as connection:
+            connection.executemany("UPDATE release SET image = ? WHERE id = ?", [(was, key) for key, was in rows])
+        connection.close()
+
+
+def test_image_missing(crowded: Town) -> None:
+    before = crowded.belongings()
+    with release_with(crowded, "sha256:" + "0" * 64):
+        begin(crowded, "imageless").end().check(5, "the image of release", "is missing", "provision release build")
+    check_converged(crowded, "imageless", before, exists=False)
+
+
+def test_image_of_another_architecture(crowded: Town) -> None:
+    before = crowded.belongings()
+    client = crowded.docker()
+    foreign = client.images.load(_empty_image("arm64"))[0]
+    try:
+        with release_with(crowded, str(foreign.id)):
+            begin(crowded, "foreign").end().check(5, "is for arm64, the host is")
+    finally:
+        client.images.remove(str(foreign.id), force=True)
+    check_converged(crowded, "foreign", before, exists=False)
+
+
+def _empty_image(architecture: str) -> bytes:
+    """Return an image without any file, as `docker save` writes one."""
+    config = {"architecture": architecture, "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}}
+    manifest = [{"Config": "config.json", "RepoTags": [f"test-provision/{architecture}:1"], "Layers": []}]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in (("config.json", config), ("manifest.json", manifest)):
+            data = json.dumps(content).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+class Visitor:
+    """Asks for a site all the time while a block runs, and keeps what it was given."""
+
+    def __init__(self, town: Town, slug: str) -> None:
+        self.seen: set[int] = set()
+        self._town, self._slug = town, slug
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        while not self._over.wait(0.2):
+            self.seen.add(self._town.get(self._slug).status)
+
+    def __enter__(self) -> "Visitor":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+BROKEN = {
+    "fatal": "COPY broken.php /srv/provision/mu-plugins/a-broken.php",
+    "dies": 'CMD ["/bin/false"]',
+    "blank": "COPY blank.php /srv/provision/mu-plugins/a-broken.php",
+}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["fatal", pytest.param("dies", marks=slow), pytest.param("blank", marks=slow)],
+)
+def test_a_release_that_does_not_serve_is_never_routed(crowded: Town, tmp_path: Path, fault: str) -> None:
+    """B3: only over HTTP; installing works, so that the probe must find it."""
+    slug = f"never-{fault}"
+    before = crowded.belongings()
+    with sqlite3.connect(crowded.state / "provision.db") as connection:
+        (image,) = connection.execute("SELECT image FROM release").fetchone()
+    connection.close()
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\n{BROKEN[fault]}\n")
+    (tmp_path / "broken.php").write_text("<?php if (PHP_SAPI !== 'cli') { no_such_function(); }\n")
+    (tmp_path / "blank.php").write_text("<?php if (PHP_SAPI !== 'cli') { exit; }\n")
+    client = crowded.docker()
+    broken, _ = client.images.build(path=str(tmp_path), rm=True)
+    try:
+        with release_with(crowded, str(broken.id)), Visitor(crowded, slug) as visitor:
+            ended = begin(crowded, slug).end(PATIENCE)
+    finally:
+        client.images.remove(str(broken.id), force=True)
+    ended.check(1, f"{slug}: create failed at probe", "the front page of generation 1", "undone")
+    assert visitor.seen
+    assert 200 not in visitor.seen
+    assert all(status < 500 or status == 503 for status in visitor.seen)
+    check_converged(crowded, slug, before, exists=False)
+
+
+# B4: installing again
+
+
+def test_installing_again_changes_nothing(crowded: Town) -> None:
+    before = crowded.belongings()
+    crowded.create("again")
+    counts = "SELECT COUNT(*) FROM again_1.wp_users; SELECT post_type, COUNT(*) FROM again_1.wp_posts GROUP BY 1"
+    users_and_posts = crowded.sql(counts)
+    content = crowded.json("status", "again")["content_sha256"]
+    installation = Installation.open(crowded.inventory)
+    with installation.store.transaction() as session:
+        operation = session.exec(select(Operation).where(Operation.subject == "again")).one()
+    for _ in range(2):
+        work = create.work_on(installation, operation)
+        install_wordpress(work)
+        queue_invitations(work)
+    assert crowded.sql(counts) == users_and_posts
+    assert crowded.json("status", "again")["content_sha256"] == content
+    check_converged(crowded, "again", before, exists=True)
+
+
+# B5: names that are taken
+
+
+def test_a_slug_or_host_name_that_is_taken_is_refused(crowded: Town) -> None:
+    crowded.create("taken", host_name="taken.example.test")
+    before = crowded.belongings()
+    for changes, word in (
+        (association("taken", name="Autre"), "the slug 'taken' is taken"),
+        (association("other", host_name="taken.example.test"), "the host name 'taken.example.test' is taken"),
+        (association("other", host_name="neighbour.assos.localhost"), "'neighbour.assos.localhost' is taken"),
+    ):
+        Command(crowded, "create", "--from", crowded.describe(changes)).end().check(2, word)
+        assert crowded.belongings() == before
+
+
+@pytest.mark.parametrize("state", [SiteState.ARCHIVED, SiteState.DELETED])
+def test_the_names_of_a_retired_site_stay_taken(crowded: Town, state: SiteState) -> None:
+    before = crowded.belongings()
+    store = Installation.open(crowded.inventory).store
+    retired = Site(
+        slug="retired",
+        host_name="retired.example.test",
+        host="local",
+        state=state,
+        name="Retirée",
+        profile="general",
+        release="6.8",
+        created_at=clock.now(),
+    )
+    with store.transaction() as session:
+        session.add(retired)
+    try:
+        begin(crowded, "retired").end().check(2, "the slug 'retired' is taken")
+        described = crowded.describe(association("young", host_name="retired.example.test"))
+        Command(crowded, "create", "--from", described).end().check(2, "'retired.example.test' is taken")
+        assert crowded.belongings() == before
+    finally:
+        with store.transaction() as session:
+            session.delete(retired)
+
+
+# B6: the mail server
+
+_MAIN = """
+compatibility_level = 3.6
+queue_directory = {root}/queue
+data_directory = {root}/data
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = localhost
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+mydestination =
+alias_maps =
+alias_database =
+virtual_mailbox_domains = example.org
+virtual_mailbox_base = {root}/mail
+virtual_mailbox_maps = static:all/
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_minimum_uid = 1
+maillog_file = {root}/log
+maillog_file_prefixes = {root}
+smtpd_recipient_restrictions = {restrictions}
+smtpd_tls_security_level = {tls}
+smtpd_tls_chain_files = {root}/server.pem
+"""
+_MASTER = """
+127.0.0.1:{port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+virtual unix - n n - - virtual
+error unix - - n - - error
+anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+
+@dataclass
+class Postfix:
+    """A real mail server on loopback, with its own queue, that takes mails or refuses them."""
+
+    root: Path
+    port: int = field(default_factory=free_port)
+    up: bool = False
+
+    def __post_init__(self) -> None:
+        self.root.chmod(0o755)
+        owner = pwd.getpwnam("postfix")
+        for name in ("conf", "queue", "data", "mail"):
+            (self.root / name).mkdir()
+        for name in ("data", "mail"):
+            os.chown(self.root / name, owner.pw_uid, -1)
+        self.authority, chain = self.root / "authority.pem", self.root / "server.pem"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", str(self.authority)]
+        subprocess.run([*command.split(), *names], check=True, cwd=self.root, capture_output=True)
+        chain.write_text((self.root / "key.pem").read_text() + self.authority.read_text())
+        chain.chmod(0o600)
+
+    def start(self, restrictions: str = "permit_mynetworks, reject", tls: str = "none") -> None:
+        """Start, or start again with other rules."""
+        self.stop()
+        owner = pwd.getpwnam("postfix")
+        values = {"root": self.root, "uid": owner.pw_uid, "gid": owner.pw_gid, "restrictions": restrictions, "tls": tls}
+        (self.root / "conf/main.cf").write_text(_MAIN.format(**values))
+        (self.root / "conf/master.cf").write_text(_MASTER.format(port=self.port))
+        self._control("start")
+        self.up = True
+        deadline = time.monotonic() + 10
+        while not self._listens():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        """Stop this server."""
+        if self.up:
+            self._control("stop")
+            self.up = False
+
+    def _control(self, action: str) -> None:
+        subprocess.run(["postfix", "-c", str(self.root / "conf"), action], check=True, capture_output=True)
+
+    def delivered(self, count: int) -> list[str]:
+        """Return the mails in the mailbox, once there are ``count``."""
+        deadline = time.monotonic() + 10
+        while len(found := [path.read_text() for path in self.root.glob("mail/all/new/*")]) < count:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+        return found
+
+    def settings(self, **more: Any) -> dict[str, Any]:
+        """Return the inventory's section about mail."""
+        server = {"host": "localhost", "port": self.port, "security": "none", **more}
+        return {"mail": {"sender": "associations@example.org", "server": server}}
+
+
+@pytest.fixture
+def postfix() -> Iterator[Postfix]:
+    folder = Path(tempfile.mkdtemp(prefix="provision-postfix-"))
+    server = Postfix(folder)
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def mails_of(town: Town, slug: str) -> list[dict[str, Any]]:
+    return [mail for mail in town.json("mail", "list") if mail["site"] == slug]
+
+
+@pytest.mark.parametrize(
+    ("restrictions", "state", "word"),
+    [
+        (None, "queued", "Connection refused"),
+        ("check_recipient_access static:{451 4.7.1 greylisted}", "queued", "451 4.7.1"),
+        ("check_recipient_access static:{550 5.1.1 unknown here}", "dead", "550 5.1.1"),
+    ],
+    ids=["absent", "451", "550"],
+)
+def test_a_mail_that_does_not_leave_waits(
+    crowded: Town, postfix: Postfix, restrictions: str | None, state: str, word: str
+) -> None:
+    """The site is created all the same; the mail leaves once, when the server takes it."""
+    slug = f"mail-{word.split()[0].lower()}"
+    environment = variant(crowded, **postfix.settings())
+    before = crowded.belongings()
+    if restrictions is not None:
+        postfix.start(restrictions)
+    assert begin(crowded, slug, **environment).end().code == 0
+    assert crowded.get(slug).status == 200
+    mails = mails_of(crowded, slug)
+    assert [mail["state"] for mail in mails] == [state, state]
+    assert all(word in mail["outcome"] for mail in mails)
+    attention = [item for item in crowded.json("status")["attention"] if item["command"] == "provision mail retry"]
+    assert [item["subject"] for item in attention] == [slug, slug]
+    assert crowded.run("mail", "retry", code=3, **environment).stdout.startswith("sent 0,")
+    postfix.start()
+    assert crowded.run("mail", "retry", **environment).stdout.startswith("sent 2, waiting 0, refused for good 0")
+    assert crowded.run("mail", "retry", **environment).stdout.startswith("sent 0,")
+    delivered = postfix.delivered(2)
+    assert len(delivered) == 2
+    for mail in mails:
+        assert sum(f"Message-ID: {mail['message_id']}" in text for text in delivered) == 1
+    check_converged(crowded, slug, before, exists=True)
+
+
+def test_mails_leave_encrypted_and_only_to_whom_the_certificate_names(crowded: Town, postfix: Postfix) -> None:
+    before = crowded.belongings()
+    postfix.start(tls="encrypt")
+    environment = variant(crowded, **postfix.settings(security="starttls"))
+    assert begin(crowded, "encrypted", **environment).end().code == 0
+    assert all("certificate verify failed" in mail["outcome"] for mail in mails_of(crowded, "encrypted"))
+    assert not list(postfix.root.glob("mail/all/new/*"))
+    trusting = {**environment, "SSL_CERT_FILE": str(postfix.authority)}
+    assert crowded.run("mail", "retry", **trusting).stdout.startswith("sent 2,")
+    assert all("with ESMTPS" in text for text in postfix.delivered(2))
+    check_converged(crowded, "encrypted", before, exists=True)
+
+
+@slow
+def test_a_mail_that_is_refused_does_not_stop_the_next(crowded: Town, postfix: Postfix) -> None:
+    """One address refused, the other taken: each mail has its own fate."""
+    before = crowded.belongings()
+    (postfix.root / "refused").write_text("presidence.half@example.org 550 5.1.1 unknown\n")
+    postfix.start(f"check_recipient_access texthash:{postfix.root}/refused, permit_mynetworks, reject")
+    environment = variant(crowded, **postfix.settings())
+    assert begin(crowded, "half", **environment).end().code == 0
+    states = {mail["to"]: mail["state"] for mail in mails_of(crowded, "half")}
+    assert states == {"presidence.half@example.org": "dead", "secretariat.half@example.org": "sent"}
+    postfix.start()
+    crowded.run("mail", "retry", **environment)
+    assert len(postfix.delivered(2)) == 2
+    check_converged(crowded, "half", before, exists=True)
