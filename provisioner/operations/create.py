@@ -59,9 +59,7 @@ class Created:
 
 def work_on(installation: Installation, operation: Operation) -> SiteWork:
     """Return what the steps of a recorded operation need."""
-    return SiteWork(
-        kind=KIND, operation_id=operation.key, installation=installation, slug=operation.subject, number=FIRST
-    )
+    return SiteWork.of(installation, operation, FIRST)
 
 
 def create(

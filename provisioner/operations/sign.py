@@ -22,13 +22,7 @@ STEPS: tuple[Step[SiteWork], ...] = (
 
 def work_on(installation: Installation, operation: Operation) -> SiteWork:
     """Return what the steps of a recorded operation need."""
-    work = SiteWork(
-        kind=KIND,
-        operation_id=operation.key,
-        installation=installation,
-        slug=operation.subject,
-        number=int(operation.arguments["generation"]),
-    )
+    work = SiteWork.of(installation, operation, int(operation.arguments["generation"]))
     work.notes["signed_on"] = operation.arguments["signed_on"]
     return work
 

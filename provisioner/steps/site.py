@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from provisioner import records
 from provisioner.adapters.docker_host import DockerHost
@@ -14,7 +14,7 @@ from provisioner.inventory import SitePolicy
 from provisioner.journal.step import Work
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome, Service
 from provisioner.model.names import LABEL_NAMESPACE, LABEL_OPERATION, LABEL_ROLE, GenerationNames, HostNames
-from provisioner.model.tables import Generation, Site
+from provisioner.model.tables import Generation, Operation, Site
 
 SITE_PROGRAM = "/srv/provision/provision.php"
 
@@ -26,6 +26,17 @@ class SiteWork(Work):
     installation: Installation
     slug: str
     number: int
+
+    @classmethod
+    def of(cls, installation: Installation, operation: Operation, number: int) -> Self:
+        """Return what the steps of a recorded operation need, on generation ``number`` of its site."""
+        return cls(
+            kind=operation.kind,
+            operation_id=operation.key,
+            installation=installation,
+            slug=operation.subject,
+            number=number,
+        )
 
     @cached_property
     def site(self) -> Site:
