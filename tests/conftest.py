@@ -1,4 +1,4 @@
-"""Fixtures: a town per session for what leaves it as it was, and one of its own for who needs it."""
+"""Fixtures: a town per module, and one of its own for who needs it."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ import pytest
 from tests.town import Town
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """A town that is ready, with no site; tests remove (or name apart) what they create."""
+    """A town that is ready, with no site; the tests of a module share it."""
     place = Town(tmp_path_factory.mktemp("town"))
     try:
         place.init()

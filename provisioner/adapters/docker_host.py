@@ -9,14 +9,11 @@ import io
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
-import requests
-from urllib3.exceptions import HTTPError
-
-from provisioner.errors import ProvisionError, Unavailable
+from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
 from provisioner.model.container import Bind, OneShot, Outcome, Service
 from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC
@@ -25,21 +22,19 @@ from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC
 # command on a local engine starts a tenth of a second sooner. adapters/ssh.py imports both when a host needs them.
 _hidden = sys.modules.setdefault("paramiko", None) is None  # type: ignore[arg-type]
 import docker  # noqa: E402
-from docker.errors import APIError, DockerException, NotFound  # noqa: E402
+from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
+
+from provisioner.adapters.engine import TRANSIENT, Engine  # noqa: E402
 
 if _hidden:
     del sys.modules["paramiko"]
 
-ANSWER_SECONDS = 30  # how long one call to the engine may take
-RETURN_SECONDS = 40  # how long an engine that went away may take to come back
 STOP_SECONDS = 10  # grace between SIGTERM and SIGKILL
 ONE_SHOT_SECONDS = 300
-_TRANSIENT = (requests.ConnectionError, requests.Timeout, HTTPError, ConnectionError, TimeoutError, EOFError)
+WAIT_SECONDS = 15  # how long one look at a one-shot that runs may take
 # Rotated everywhere: unrotated logs that fill the disk are what users of such systems suffer most.
 _LOGS = LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"})
-
-T = TypeVar("T")
 
 
 class DockerHost:
@@ -50,50 +45,12 @@ class DockerHost:
         self.data_root = PurePosixPath(host.data_root)
         self.namespace = namespace
         self.settings = host
-        self._host = host
-        self._connected: docker.APIClient | None = None
+        self._engine = Engine(host)
+        self.call = self._engine.call
 
     @property
     def _api(self) -> docker.APIClient:
-        if self._connected is None:
-            self._connected = _connect(self._host)
-        return self._connected
-
-    def call(self, action: Callable[[docker.APIClient], T]) -> T:
-        """Run ``action`` on the engine's API; when the engine goes away, wait for it (bounded) and run it again, once.
-
-        Every action given here may be repeated: it names its container, or only looks.
-        """
-        try:
-            return action(self._api)
-        except (*_TRANSIENT, DockerException) as error:
-            if isinstance(error, APIError) and not _engine_fault(error):
-                raise
-            self._connected = None
-            self._wait_for_return(error)
-            try:
-                return action(self._api)
-            except _TRANSIENT as again:
-                raise Unavailable(f"host {self.name}: the engine does not answer: {again}") from again
-
-    def _wait_for_return(self, cause: Exception) -> None:
-        deadline = time.monotonic() + RETURN_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                _connect(self._host, timeout=5).ping()
-            except Unavailable:
-                raise
-            except (*_TRANSIENT, DockerException):
-                time.sleep(0.5)
-            else:
-                return
-        raise self._silent(cause) from cause
-
-    def _silent(self, cause: Exception) -> Unavailable:
-        return Unavailable(
-            f"host {self.name}: the engine at {self._host.engine} does not answer: {' '.join(str(cause).split())}",
-            "start the engine (systemctl start docker, or .ci/engine where there is no systemd)",
-        )
+        return self._engine.api
 
     # What the engine is
 
@@ -104,10 +61,7 @@ class DockerHost:
             Unavailable: it does not.
 
         """
-        try:
-            _connect(self._host, timeout=5).ping()
-        except (*_TRANSIENT, DockerException) as error:
-            raise self._silent(error) from error
+        self._engine.require_answer()
 
     def version(self) -> dict[str, Any]:
         """Return the engine's version and architecture.
@@ -125,7 +79,7 @@ class DockerHost:
         if self.runs(service):
             return False
         self.ensure_created(service)
-        self.call(lambda api: api.start(service.name))
+        self._start(service.name)
         return True
 
     def ensure_created(self, service: Service) -> None:
@@ -190,6 +144,12 @@ class DockerHost:
                 f"host {self.name}: {error.explanation}", "provision release build   (or provision doctor)"
             ) from None
 
+    def _start(self, name: str) -> None:
+        try:
+            self.call(lambda api: api.start(name))
+        except APIError as error:
+            raise ProvisionError(f"host {self.name}: {name} does not start: {error.explanation}") from None
+
     # One-shots
 
     def run(self, one_shot: OneShot, seconds: float = ONE_SHOT_SECONDS) -> Outcome:
@@ -220,7 +180,7 @@ class DockerHost:
             if one_shot.files:
                 archive = _archive(one_shot.files)
                 self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
-            self.call(lambda api: api.start(one_shot.name))
+            self._start(one_shot.name)
             exit_code = self._wait(one_shot.name, seconds)
             output = self._logs(one_shot.name, stdout=True)
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
@@ -231,11 +191,12 @@ class DockerHost:
     def _wait(self, name: str, seconds: float) -> int:
         """Return the exit code of ``name`` once it has really exited; a broken wait is repeated."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while (began := time.monotonic()) < deadline:
             try:
-                ended = self._api.wait(name, timeout=int(min(ANSWER_SECONDS, deadline - time.monotonic() + 1)))
+                ended = self._api.wait(name, timeout=int(min(WAIT_SECONDS, deadline - began + 1)))
                 return int(ended["StatusCode"])
-            except _TRANSIENT:
+            except TRANSIENT as error:
+                self._engine.wait_for_return(began, error)
                 state = self.call(lambda api: api.inspect_container(name))["State"]
                 if state["Status"] == "exited":
                     return int(state["ExitCode"])
@@ -249,20 +210,8 @@ class DockerHost:
 
     def execute(self, container: str, argv: Sequence[str], user: str = "") -> Outcome:
         """Run a short, idempotent command in a running container (never anything long: an exec outlives its client)."""
-
-        def act(api: docker.APIClient) -> Outcome:
-            started = api.exec_create(container, list(argv), stdout=True, stderr=True, user=user)
-            output = api.exec_start(started["Id"], demux=True)
-            code = api.exec_inspect(started["Id"])["ExitCode"]
-            if code is None:  # the stream was cut while the command went on
-                raise ConnectionError(f"lost sight of a command in {container}")
-            stdout, stderr = output
-            return Outcome(
-                int(code), (stdout or b"").decode(errors="replace"), (stderr or b"").decode(errors="replace")
-            )
-
         try:
-            return self.call(act)
+            return self._engine.execute(container, argv, user)
         except APIError as error:
             raise ProvisionError(
                 f"host {self.name}: {container}: {error.explanation}", "provision doctor --fix"
@@ -336,19 +285,6 @@ class DockerHost:
     def role_labels(self, role: str) -> dict[str, str]:
         """Return the labels of what the host runs once."""
         return {LABEL_NAMESPACE: self.namespace, LABEL_ROLE: role}
-
-
-def _engine_fault(error: APIError) -> bool:
-    """Return whether the engine itself is at fault: it is starting or stopping."""
-    return error.status_code is not None and error.status_code in (502, 503)
-
-
-def _connect(host: Host, timeout: int = ANSWER_SECONDS) -> docker.APIClient:
-    if host.engine.startswith("ssh://"):
-        from provisioner.adapters.ssh import connect
-
-        return connect(host, timeout)
-    return docker.APIClient(base_url=host.engine, version="1.41", timeout=timeout)
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

@@ -7,22 +7,50 @@ imports never do. No secret passes here: a user is made from the hash of its pas
 import time
 
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.errors import ProvisionError
+from provisioner.errors import ProvisionError, Unavailable
 from provisioner.inventory import SitePolicy
 from provisioner.model.container import Outcome
 from provisioner.model.names import HostNames
 
 START_SECONDS = 60
+RETURN_SECONDS = 20  # how long a server that is down may take to come back
+_UNREACHABLE = ("ERROR 2002", "ERROR 2003")  # what the client says when it could not connect
+_LOST = ("ERROR 2006", "ERROR 2013", "ERROR 1053", "ERROR 1927")  # the server went away; the statement may have run
+
+
+class Down(ProvisionError):
+    """The server was down all the time: nothing was asked of it."""
 
 
 def execute(host: DockerHost, sql: str) -> str:
     """Run ``sql`` as the server's administrator and return its rows, tab-separated.
 
+    A server that is down is waited for, and then asked again: ``sql`` may be repeated.
+
     Raises:
-        ProvisionError: the server refused it, or is down.
+        Down: it did not come back, and never saw ``sql``.
+        ProvisionError: it refused it, or went away over it.
 
     """
-    return _run(host, sql).require_success(f"host {host.name}: the database server")
+    what = f"host {host.name}: the database server"
+    deadline = time.monotonic() + RETURN_SECONDS
+    asked = False
+    while True:
+        try:
+            outcome = _run(host, sql)
+        except Unavailable:
+            raise
+        except ProvisionError as error:  # its container does not run
+            said = error.message
+        else:
+            if not outcome.errors.startswith(_UNREACHABLE + _LOST):
+                return outcome.require_success(what)
+            said = " ".join(outcome.errors.split())
+            asked = asked or outcome.errors.startswith(_LOST)
+        if time.monotonic() > deadline:
+            kind = ProvisionError if asked else Down
+            raise kind(f"{what} was down for {RETURN_SECONDS} s: {said}", "provision doctor --fix")
+        time.sleep(0.5)
 
 
 def _run(host: DockerHost, sql: str) -> Outcome:

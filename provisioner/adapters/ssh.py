@@ -5,6 +5,7 @@ changed key is refused (A8).
 """
 
 import base64
+import socket
 import urllib.parse
 from typing import Any
 
@@ -19,6 +20,7 @@ from provisioner.inventory import Host
 
 CONNECT_SECONDS = 10
 KEEPALIVE_SECONDS = 15
+SILENT_SECONDS = 30  # a peer that acknowledges nothing for so long is gone (TCP alone would try for 15 minutes)
 
 
 class _PinnedAdapter(SSHHTTPAdapter):
@@ -26,6 +28,7 @@ class _PinnedAdapter(SSHHTTPAdapter):
 
     def __init__(self, host: Host, timeout: int) -> None:
         self._host = host
+        self._patience = min(timeout, CONNECT_SECONDS)
         super().__init__(host.engine, timeout=timeout)
 
     def _create_paramiko_client(self, base_url: str) -> None:
@@ -42,9 +45,10 @@ class _PinnedAdapter(SSHHTTPAdapter):
             "username": address.username,
             "key_filename": str(self._host.key_file) if self._host.key_file else None,
             "look_for_keys": self._host.key_file is None,
-            "timeout": CONNECT_SECONDS,
-            "banner_timeout": CONNECT_SECONDS,
-            "auth_timeout": CONNECT_SECONDS,
+            "timeout": self._patience,
+            "banner_timeout": self._patience,
+            "auth_timeout": self._patience,
+            "channel_timeout": self._patience,
         }
 
     def _connect(self) -> None:
@@ -52,6 +56,8 @@ class _PinnedAdapter(SSHHTTPAdapter):
         transport = self.ssh_client.get_transport() if self.ssh_client else None
         if transport is not None:
             transport.set_keepalive(KEEPALIVE_SECONDS)
+            wire: Any = transport.sock
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000)
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
         try:
@@ -68,6 +74,7 @@ def connect(host: Host, timeout: int) -> docker.APIClient:
         requests.ConnectionError: it does not answer (the caller waits and tries again).
 
     """
+    _require_readable(host)
     try:
         adapter = _PinnedAdapter(host, timeout)
     except paramiko.BadHostKeyException as error:
@@ -90,6 +97,14 @@ def connect(host: Host, timeout: int) -> docker.APIClient:
     api.mount("http+docker://ssh", adapter)
     api.base_url = "http+docker://ssh"
     return api
+
+
+def _require_readable(host: Host) -> None:
+    try:
+        if host.key_file is not None:
+            host.key_file.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"host {host.name}: key_file {host.key_file}: {error.strerror}") from None
 
 
 def _public_key(host: Host) -> paramiko.PKey:

@@ -8,6 +8,7 @@ unrecorded) and ``undo`` (before the step's undo). Actions: ``fail``, ``kill``, 
 
 import os
 import signal
+import threading
 
 from provisioner.errors import BadInput, ProvisionError
 
@@ -53,4 +54,5 @@ def reach(kind: str, step: str, place: str) -> None:
         return
     if action == "fail":
         raise InjectedFailure(f"failpoint {point}")
-    os.kill(os.getpid(), _SIGNALS[action])
+    # To this thread: a signal to the process may be taken by another one, and this one would run on for a while.
+    signal.pthread_kill(threading.get_ident(), _SIGNALS[action])

@@ -27,6 +27,7 @@ cd /host
 if [ "$(readlink "$1/current" || true)" = "$2" ]; then rm -f "$1/current"; fi
 rm -rf "./$1/$2" "./$3"
 """
+_NO_DATABASE = "no database"  # noted when the server was down: its undo then has nothing to ask of it
 _REMOVE_SITE = """
 set -eu
 cd /host
@@ -100,7 +101,13 @@ def prepare_files(work: SiteWork) -> None:
 def create_database(work: SiteWork) -> None:
     """Create the generation's database and its user, with limits."""
     name = work.names.database
-    mariadb.create_database(work.host, name)
+    try:
+        mariadb.create_database(work.host, name)
+    except mariadb.Down:
+        work.note(_NO_DATABASE, True)
+        raise
+    if work.notes.get(_NO_DATABASE):
+        work.note(_NO_DATABASE, False)
     work.middle()
     mariadb.create_user(work.host, name, work.notes["password_hash"], work.installation.inventory.policy.site)
 
@@ -148,7 +155,8 @@ def _remove_containers(work: SiteWork) -> None:
 
 
 def _remove_database(work: SiteWork) -> None:
-    mariadb.drop(work.host, work.names.database)
+    if not work.notes.get(_NO_DATABASE):
+        mariadb.drop(work.host, work.names.database)
 
 
 def _remove_directories(work: SiteWork) -> None:

@@ -1,0 +1,168 @@
+"""The wire to one Docker engine: calls are bounded, repeated after a fault, and their answers whole (A6, A8)."""
+
+import contextlib
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException
+from urllib3.exceptions import HTTPError
+
+from provisioner.errors import Unavailable
+from provisioner.inventory import Host
+from provisioner.model.container import Outcome
+
+ANSWER_SECONDS = 30  # how long one call to the engine may take
+RETURN_SECONDS = 45  # how long an engine may be away, counted from the call that missed it
+PING_SECONDS = 5
+TRANSIENT = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,  # an answer that was cut in its body
+    HTTPError,
+    ConnectionError,
+    TimeoutError,
+    EOFError,
+)
+# What a command prints ends with its exit code: output without it was cut, however whole the stream looks.
+_WITH_EXIT_CODE = ("sh", "-c", '"$@"; printf "\\0%d\\n" "$?"', "sh")
+
+T = TypeVar("T")
+
+
+class Engine:
+    """The engine of one host. Threads may share it."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        # A client per thread: docker-py's is not made to be shared, and sshd allows ten sessions per connection.
+        self._mine = threading.local()
+        self._gone = False  # it was waited for in vain: nothing waits as long for it again
+
+    @property
+    def api(self) -> docker.APIClient:
+        """Return this thread's client; it connects when first used."""
+        api: docker.APIClient | None = getattr(self._mine, "api", None)
+        if api is None:
+            api = self._mine.api = _connect(self._host)
+        return api
+
+    def call(self, action: Callable[[docker.APIClient], T]) -> T:
+        """Run ``action``; when the engine goes away, wait for it (bounded) and run it again, once.
+
+        Every action given here may be repeated: it names its container, or only looks.
+
+        Raises:
+            Unavailable: the engine does not answer.
+
+        """
+        began = time.monotonic()
+        if self._gone:
+            self.wait_for_return(began - RETURN_SECONDS, ConnectionError("it did not come back"))
+        try:
+            return action(self.api)
+        except (*TRANSIENT, DockerException) as error:
+            if isinstance(error, APIError) and not _engine_fault(error):
+                raise
+            self.wait_for_return(began, error)
+            try:
+                return action(self.api)
+            except TRANSIENT as again:
+                raise self._silent(again) from again
+
+    def wait_for_return(self, since: float, cause: Exception) -> None:
+        """Wait for the engine until 45 s after ``since``; ask it once at least.
+
+        Raises:
+            Unavailable: it did not come back.
+
+        """
+        self._mine.api = None
+        while True:
+            try:
+                self._ping()
+            except (*TRANSIENT, DockerException):
+                self._gone = time.monotonic() > since + RETURN_SECONDS
+                if self._gone:
+                    raise self._silent(cause) from cause
+                time.sleep(0.5)
+            else:
+                self._gone = False
+                return
+
+    def require_answer(self) -> None:
+        """Make sure that the engine answers now, without waiting for it to come back.
+
+        Raises:
+            Unavailable: it does not.
+
+        """
+        try:
+            self._ping()
+        except (*TRANSIENT, DockerException) as error:
+            raise self._silent(error) from error
+
+    def execute(self, container: str, argv: Sequence[str], user: str) -> Outcome:
+        """Run a short, idempotent command in a running container, and return all that it printed.
+
+        Raises:
+            APIError: the container does not run.
+            Unavailable: the engine does not answer.
+
+        """
+        return self.call(lambda api: _execute(api, container, argv, user))
+
+    def _ping(self) -> None:
+        with contextlib.closing(_connect(self._host, timeout=PING_SECONDS)) as api:
+            api.ping()
+
+    def _silent(self, cause: Exception) -> Unavailable:
+        said = " ".join(str(cause).split())
+        return Unavailable(
+            f"host {self._host.name}: the engine at {self._host.engine} does not answer: {said}",
+            "start the engine (systemctl start docker, or .ci/engine where there is no systemd)",
+        )
+
+
+def _execute(api: docker.APIClient, container: str, argv: Sequence[str], user: str) -> Outcome:
+    started = api.exec_create(container, [*_WITH_EXIT_CODE, *argv], user=user)
+    # Not by docker-py, which waits without limit for a stream that says nothing.
+    url = f"{api.base_url}/v{api.api_version}/exec/{started['Id']}/start"
+    options: dict[str, Any] = {"json": {"Detach": False, "Tty": False}, "stream": True}
+    upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    with contextlib.closing(api.post(url, headers=upgrade, timeout=ANSWER_SECONDS, **options)) as answer:
+        if not answer.ok:
+            raise APIError(str(answer.reason), answer, answer.json().get("message"))
+        raw: Any = answer.raw  # what follows an upgrade is no HTTP body: it is read where docker-py reads it
+        stdout, errors = _streams(raw._fp.fp.read())
+    output, nul, code = stdout.rpartition(b"\0")
+    if not nul or not code.endswith(b"\n"):
+        raise ConnectionError(f"lost sight of a command in {container}")
+    return Outcome(int(code), output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+def _streams(content: bytes) -> tuple[bytes, bytes]:
+    """Return standard output and standard error out of the engine's frames, as far as they arrived."""
+    streams = {1: bytearray(), 2: bytearray()}
+    while len(content) >= 8:
+        stream, length = struct.unpack(">BxxxL", content[:8])
+        streams[stream] += content[8 : 8 + length]
+        content = content[8 + length :]
+    return bytes(streams[1]), bytes(streams[2])
+
+
+def _engine_fault(error: APIError) -> bool:
+    """Return whether the engine itself is at fault: it is starting or stopping."""
+    return error.status_code is not None and error.status_code in (502, 503)
+
+
+def _connect(host: Host, timeout: int = ANSWER_SECONDS) -> docker.APIClient:
+    if host.engine.startswith("ssh://"):
+        from provisioner.adapters.ssh import connect
+
+        return connect(host, timeout)
+    return docker.APIClient(base_url=host.engine, version="1.41", timeout=timeout)
