@@ -54,5 +54,8 @@ def reach(kind: str, step: str, place: str) -> None:
         return
     if action == "fail":
         raise InjectedFailure(f"failpoint {point}")
-    # To this thread: a signal to the process may be taken by another one, and this one would run on for a while.
-    signal.pthread_kill(threading.get_ident(), _SIGNALS[action])
+    if action in ("kill", "stop"):
+        # By this thread: what ends or stops the process through another one would let this one run on for a while.
+        signal.pthread_kill(threading.get_ident(), _SIGNALS[action])
+    else:  # to the process, as a terminal or an init system sends it
+        os.kill(os.getpid(), _SIGNALS[action])

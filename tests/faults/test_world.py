@@ -323,7 +323,7 @@ def test_disk_full_midway(small: Town, step: str) -> None:
     finally:
         filler.unlink(missing_ok=True)
     if ended.code != 0:
-        ended.check(1, f"create failed at {step}", "undone")
+        ended.check(1, "create failed at", "undone")
     check_converged(small, f"full-{step}", before, exists=ended.code == 0)
 
 
