@@ -218,12 +218,12 @@ class DockerHost:
             ) from None
 
     def last_words(self, container: str) -> str:
-        """Return the last line that ``container`` printed: what a service that does not stay up died of."""
+        """Return the last lines that ``container`` printed: what a service that does not stay up died of."""
         try:
-            logs = self.call(lambda api: api.logs(container, tail=1))
+            logs = self.call(lambda api: api.logs(container, tail=2))
         except NotFound:
             return "it does not exist"
-        return bytes(logs).decode(errors="replace").strip() or "it said nothing"
+        return " ".join(bytes(logs).decode(errors="replace").split()) or "it said nothing"
 
     def inspect(self, container: str) -> dict[str, Any] | None:
         """Return what the engine knows of ``container``, or None when it does not exist."""
