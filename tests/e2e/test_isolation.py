@@ -304,7 +304,7 @@ def test_a_site_has_no_network(sites: Sites) -> None:
         sites.town,
         ROBBER,
         program,
-        names=["example.org", "deb.debian.org", socket.gethostname() + ".local"],
+        names=["example.org", "example.com", socket.gethostname() + ".local"],
         addresses=[
             *at_home,
             f"tcp://127.0.0.1:{sites.town.port}",

@@ -306,9 +306,6 @@ def test_too_little_space_is_refused_with_figures(small: Town) -> None:
         "database",
         pytest.param("container", marks=slow),
         "install",
-        pytest.param("probe", marks=slow),
-        pytest.param("flip", marks=slow),
-        pytest.param("verify", marks=slow),
     ],
 )
 def test_disk_full_midway(small: Town, step: str) -> None:
@@ -325,6 +322,37 @@ def test_disk_full_midway(small: Town, step: str) -> None:
     if ended.code != 0:
         ended.check(1, "create failed at", "undone")
     check_converged(small, f"full-{step}", before, exists=ended.code == 0)
+
+
+@slow
+@pytest.mark.parametrize("step", ["probe", "flip", "verify"])
+def test_disk_full_for_a_site_that_writes_already(small: Town, step: str) -> None:
+    """InnoDB aborts when a rollback finds no space, and MariaDB then waits for it: bounded, and all is well again."""
+    slug = f"full-{step}"
+    before = small.belongings()
+    command = stopped(small, slug, f"create.{step}:before")
+    filler = fill(small.data_root)
+    try:
+        command.go_on()
+        ended = command.end(PATIENCE)
+    finally:
+        filler.unlink()
+    wait_for_database(small, 90)
+    assert small.get("neighbour").status == 200, "nobody typed anything"
+    if ended.code == 3:
+        ended.check(3, "could not undo", f"provision undo {slug}")
+        small.run("undo", slug, "--yes")
+    elif ended.code != 0:
+        ended.check(1, "create failed at", "undone")
+    check_converged(small, slug, before, exists=ended.code == 0)
+
+
+def wait_for_database(town: Town, seconds: float) -> None:
+    """Wait until the database server answers."""
+    deadline = time.monotonic() + seconds
+    while "Uptime" not in _quietly(town, "SHOW STATUS LIKE 'Uptime'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @slow
@@ -450,10 +478,7 @@ def database_down(town: Town, how: str) -> Iterator[Callable[[], None]]:
         if not restored.is_set():
             restored.set()
             up()
-            deadline = time.monotonic() + 30
-            while "Uptime" not in _quietly(town, "SHOW STATUS LIKE 'Uptime'"):
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            wait_for_database(town, 30)
 
     down()
     try:
