@@ -45,8 +45,8 @@ acceptance: engine .venv/dev ## What takes longer than CI should: every failpoin
 	$(BIN)/pytest -m acceptance --timeout 3600
 
 check: .venv/dev ## Format, lint, types, layers, sizes
-	$(BIN)/ruff format --check provisioner tests
-	$(BIN)/ruff check provisioner tests
+	$(BIN)/ruff format --check provisioner templates tests
+	$(BIN)/ruff check provisioner templates tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/house.py
@@ -55,8 +55,8 @@ bench: engine .venv/dev ## Measure create against the floor, memory, --help; pri
 	$(BIN)/python -m tests.bench.bench
 
 format: .venv/dev ## Format and sort
-	$(BIN)/ruff format provisioner tests
-	$(BIN)/ruff check --fix provisioner tests
+	$(BIN)/ruff format provisioner templates tests
+	$(BIN)/ruff check --fix provisioner templates tests
 
 lock: ## Renew the lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group runtime --output-file requirements.lock pyproject.toml

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from provisioner.errors import BadInput
-from provisioner.inventory import HostName, Line, MailAddress
+from provisioner.fields import HostName, Line, MailAddress
 from provisioner.located_yaml import LocatedYaml, fault_in_words
 from provisioner.model.names import slug_problem
 

@@ -1,9 +1,5 @@
 """One installation: its inventory, its state, its hosts. Every command begins by opening it."""
 
-import hashlib
-import hmac
-import os
-import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +7,7 @@ from typing import TYPE_CHECKING
 from provisioner import clock, inventory
 from provisioner.inventory import Inventory
 from provisioner.journal import failpoint
+from provisioner.keys import Keys
 from provisioner.store import Store
 
 if TYPE_CHECKING:
@@ -27,6 +24,7 @@ class Installation:
         self.state = settings.state_directory
         self.locks = self.state / "locks"
         self.store = Store(settings.database_url or f"sqlite:///{self.state / 'provision.db'}")
+        self.keys = Keys(self.state)
         self._hosts: dict[str, DockerHost] = {}
 
     @classmethod
@@ -71,31 +69,9 @@ class Installation:
         return self.inventory.resolve(self.inventory.mail.folder)
 
     @property
-    def _secret_file(self) -> Path:
-        return self.state / "secret.key"
-
-    @property
     def has_secrets(self) -> bool:
-        """Return whether the installation's secret and its certificate authority are there."""
-        return self._secret_file.exists() and self.authority.root.exists()
-
-    def ensure_secret(self) -> None:
-        """Make the secret that invitation tokens derive from, unless it exists."""
-        if not self._secret_file.exists():
-            staging = self._secret_file.with_suffix(".new")
-            with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-            staging.replace(self._secret_file)
-
-    def invitation_token(self, operation_id: int, contact_id: int) -> str:
-        """Return the token of a contact's invitation.
-
-        It derives from the installation's secret, so that an operation that is resumed finds the
-        same one, and no step must store it for the next.
-        """
-        key = self._secret_file.read_text().encode()
-        text = f"invitation {operation_id} {contact_id}".encode()
-        return hmac.new(key, text, hashlib.sha256).hexdigest()[:32]
+        """Return whether the installation's keys and its certificate authority are there."""
+        return self.keys.complete and self.authority.root.exists()
 
     def netloc(self, host_name: str, host: str) -> str:
         """Return ``host_name`` as it stands in an address: with the port, where it is not 443."""

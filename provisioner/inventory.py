@@ -6,109 +6,29 @@ Each key's documentation is its ``description`` here: the JSON schema for editor
 
 import os
 import re
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
-from unicodedata import category
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from provisioner.errors import BadInput
+from provisioner.fields import (
+    BaseImage,
+    DatabaseUrl,
+    DataRoot,
+    FilePath,
+    HostName,
+    Line,
+    ListenAddress,
+    MailAddress,
+    Namespace,
+    Port,
+    ReleaseName,
+)
 from provisioner.located_yaml import LocatedYaml
-from provisioner.model.names import DATA_ROOT_LENGTH
 
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
-NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,30}")
-DATA_ROOT = re.compile(r"[A-Za-z0-9._/-]+")  # a colon would end a bind mount's source
-HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_ENCODED_WORD = re.compile(r"=\?.*\?=")
-_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line and paragraph separators
-
-
-def one_line(text: str) -> str:
-    """Return ``text`` unless it holds a control character (G7: a line break forges headers) or shows nothing."""
-    if any(category(character) in _CONTROL or character in "\ufffe\uffff" for character in text):
-        raise ValueError("a line break or control character is not allowed")
-    if _ENCODED_WORD.search(text):  # Python's mail headers decode it, with the line breaks in it
-        raise ValueError("an encoded word of a mail header (=?…?=) is not allowed")
-    if not any(character.isprintable() and not character.isspace() for character in text):
-        raise ValueError("cannot be empty")
-    return text
-
-
-def host_name(text: str) -> str:
-    """Return ``text`` when it is a full host name in lower case, and no IP address."""
-    if not HOST_NAME.fullmatch(text) or text.rpartition(".")[2].isdigit():
-        raise ValueError(f"{text!r} is no host name (lower case, for example: kayane.example.test)")
-    return text
-
-
-def mail_address(text: str) -> str:
-    """Return ``text`` when it is a mail address that WordPress takes; whether it receives mail is not asked here."""
-    from email_validator import EmailNotValidError, validate_email
-
-    try:
-        address = validate_email(text, check_deliverability=False, test_environment=True).normalized
-    except EmailNotValidError as error:
-        raise ValueError(f"{text!r} is no mail address: {' '.join(str(error).split())}") from None
-    if not address.isascii() or "." not in address.partition("@")[2] or len(address) < 6:  # is_email() of WordPress
-        raise ValueError(f"{text!r} is no mail address: a-z, 0-9 and punctuation, a full domain, 6 characters at least")
-    return address
-
-
-def _file(path: Path) -> Path:
-    one_line(str(path))
-    return path
-
-
-def _listen(text: str) -> str:
-    bracketed = text.startswith("[") and text.endswith("]") and "%" not in text
-    return text if bracketed and IPv6Address(text[1:-1]) else str(IPv4Address(text))
-
-
-def _database_url(text: str) -> str:
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        backend = make_url(text).get_backend_name()
-    except (ArgumentError, ValueError):
-        backend = ""
-    if backend not in ("sqlite", "postgresql"):
-        raise ValueError("sqlite:///PATH or postgresql+DRIVER://… is expected")
-    return text
-
-
-def _base_image(text: str) -> str:
-    if set("{}") & set(text.replace("{suite}", "")):
-        raise ValueError("{suite} is all that may stand in braces")
-    return text
-
-
-def _namespace(text: str) -> str:
-    if not NAMESPACE.fullmatch(text):
-        raise ValueError("a-z, 0-9 and hyphens, a letter first, at most 31 characters")
-    return text
-
-
-def _data_root(path: Path) -> Path:
-    if not path.is_absolute() or ".." in path.parts or len(path.parts) < 3:
-        raise ValueError("an absolute path at least two levels deep, such as /srv/provision")
-    if not DATA_ROOT.fullmatch(str(path)):
-        raise ValueError("a-z, A-Z, 0-9, dots, hyphens, underscores and slashes")
-    if len(str(path)) > DATA_ROOT_LENGTH:
-        raise ValueError(f"at most {DATA_ROOT_LENGTH} characters: longer socket paths fail")
-    return path
-
-
-Line = Annotated[str, Field(max_length=250), AfterValidator(one_line)]
-FilePath = Annotated[Path, AfterValidator(_file)]
-HostName = Annotated[str, Field(max_length=253), AfterValidator(host_name)]
-MailAddress = Annotated[str, Field(max_length=254), AfterValidator(one_line), AfterValidator(mail_address)]
-ListenAddress = Annotated[str, AfterValidator(_listen)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-ReleaseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,30}$")]  # part of image and container names
 
 
 class Section(BaseModel):
@@ -137,7 +57,7 @@ class EdgeAddress(Section):
 class Host(Section):
     """A machine with one Docker engine and one data root."""
 
-    name: Annotated[str, AfterValidator(_namespace)] = Field(description="Short name, used in messages.")
+    name: Namespace = Field(description="Short name, used in messages.")
     engine: Annotated[str, Field(pattern=r"^(unix:///|ssh://)\S+$")] = Field(
         "unix:///var/run/docker.sock", description="The engine: unix:///PATH or ssh://USER@HOST[:PORT]."
     )
@@ -145,7 +65,7 @@ class Host(Section):
         None, description="ssh:// only, required there: the host's public key, `ssh-ed25519 AAAA…`, pinned."
     )
     key_file: FilePath | None = Field(None, description="ssh:// only: private key file to log in with.")
-    data_root: Annotated[Path, AfterValidator(_data_root)] = Field(
+    data_root: DataRoot = Field(
         description="Directory on the host that holds everything of this namespace; at most 38 characters."
     )
     probe_address: Line = Field("127.0.0.1", description="Address at which this machine reaches the edge.")
@@ -189,10 +109,45 @@ class Mail(Section):
     folder: FilePath = Field(Path("state/mail"), description="Where mails are written when no server is named.")
 
 
+class Retention(Section):
+    """Which snapshots are kept: the newest of each of so many days, weeks, months and years that have one."""
+
+    daily: Annotated[int, Field(ge=1, le=3650)] = Field(14, description="Days.")
+    weekly: Annotated[int, Field(ge=0, le=520)] = Field(8, description="Weeks.")
+    monthly: Annotated[int, Field(ge=0, le=240)] = Field(12, description="Months.")
+    yearly: Annotated[int, Field(ge=0, le=50)] = Field(3, description="Years.")
+
+
 class Backup(Section):
     """Where backups go."""
 
-    target: Line = Field("backups", description="Directory, or any restic repository prefix (sftp:…, rest:…).")
+    target: Line = Field(
+        "backups", description="Directory of this machine, or any restic repository prefix (sftp:…, rest:…, s3:…)."
+    )
+    credentials: FilePath | None = Field(
+        None, description="File of NAME=VALUE lines that restic needs for the target, such as AWS_ACCESS_KEY_ID."
+    )
+    login_key: FilePath | None = Field(None, description="sftp: only: private key file to log in with.")
+    host_key: Line | None = Field(
+        None, description="sftp: only, required there: the server's public key, `ssh-ed25519 AAAA…`, pinned."
+    )
+    append_only: bool = Field(
+        False, description="The target takes additions only; pruning goes through prune_target and prune_credentials."
+    )
+    prune_target: Line | None = Field(None, description="The same repositories, at an address that may delete.")
+    prune_credentials: FilePath | None = Field(None, description="As credentials, for pruning.")
+    keep: Retention = Field(default_factory=Retention, description="Which snapshots are kept.")
+    drill_days: Annotated[int, Field(ge=1, le=365)] = Field(
+        30, description="Days within which every site's newest snapshot is restored for proof."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Backup":
+        if self.target.startswith("sftp:") and self.host_key is None:
+            raise ValueError("an sftp: target needs host_key: the server's public key, pinned")
+        if self.append_only and self.prune_target is None and self.prune_credentials is None:
+            raise ValueError("append_only needs prune_target or prune_credentials: who deletes old snapshots?")
+        return self
 
 
 class ReleaseSource(Section):
@@ -247,20 +202,23 @@ class Policy(Section):
     invitation_days: Annotated[int, Field(ge=1, le=60)] = Field(
         14, description="Days that an invitation's link is valid."
     )
+    generation_days: Annotated[int, Field(ge=1, le=90)] = Field(
+        7, description="Days that a generation is kept after another took its place; `provision undo` returns to it."
+    )
     parallel: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Sites worked on at the same time.")
 
 
 class Inventory(Section):
     """The whole of inventory.yaml."""
 
-    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+    namespace: Namespace = Field(
         "provision",
         description="Prefix of everything this installation owns; installations with different ones never meet.",
     )
     state: FilePath = Field(
         Path("state"), description="Directory of the control plane's own data, relative to this file."
     )
-    database_url: Annotated[Line, AfterValidator(_database_url)] | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None, description="SQLAlchemy URL of the state database; SQLite in `state` by default."
     )
     council: Council = Field(description="The council.")
@@ -268,7 +226,7 @@ class Inventory(Section):
     hosts: Annotated[list[Host], Field(min_length=1)] = Field(description="Machines; sites are created on the first.")
     mail: Mail = Field(description="How mails leave.")
     backup: Backup = Field(default_factory=Backup, description="Where backups go.")
-    base_image: Annotated[Line, AfterValidator(_base_image)] | None = Field(
+    base_image: BaseImage | None = Field(
         None,
         description="Base image to pull, with {suite}, such as debian:{suite}-slim; made by mmdebstrap by default.",
     )

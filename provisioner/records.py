@@ -13,12 +13,14 @@ from provisioner.inventory import Inventory
 from provisioner.model.tables import (
     Agreement,
     Contact,
+    Drill,
     Generation,
     GenerationState,
     Operation,
     Release,
     Site,
     SiteState,
+    Snapshot,
 )
 
 
@@ -88,6 +90,29 @@ def serving_generation(session: Session, site_id: int) -> Generation | None:
     """Return the generation that the site's ``current`` points to, as recorded."""
     query = select(Generation).where(Generation.site_id == site_id, Generation.state == GenerationState.SERVING)
     return session.exec(query).first()
+
+
+def generations(session: Session, site_id: int) -> list[Generation]:
+    """Return every generation of a site that exists, oldest first."""
+    query = select(Generation).where(Generation.site_id == site_id)
+    return list(session.exec(query.order_by(col(Generation.number))).all())
+
+
+def next_generation(session: Session, site_id: int) -> int:
+    """Return the number of the generation that a site gets next."""
+    return max((generation.number for generation in generations(session, site_id)), default=0) + 1
+
+
+def snapshots(session: Session, site_id: int) -> list[Snapshot]:
+    """Return the snapshots of a site that we remember, oldest first."""
+    query = select(Snapshot).where(Snapshot.site_id == site_id)
+    return list(session.exec(query.order_by(col(Snapshot.taken_at), col(Snapshot.id))).all())
+
+
+def last_drill(session: Session, site_id: int) -> Drill | None:
+    """Return the newest drill of a site that went well."""
+    query = select(Drill).where(Drill.site_id == site_id, col(Drill.well).is_(True))
+    return session.exec(query.order_by(col(Drill.at).desc(), col(Drill.id).desc())).first()
 
 
 def past_subjects(session: Session) -> set[str]:

@@ -1,4 +1,4 @@
-"""Count the modules and commands; fail when the house outgrows DESIGN's plan (60 modules, 400 lines, 32 commands)."""
+"""Count the modules and commands; fail when the house outgrows its plan (docs/decisions/0011)."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import typer.main
 
 from provisioner.cli.app import app
 
-MODULES, LINES, COMMANDS = 60, 400, 32
+MODULES, LINES, COMMANDS = 78, 400, 32
 
 
 def commands(group: typer.Typer) -> int:

@@ -5,17 +5,19 @@ same to every caller. Transient faults of the engine are waited out here, for a 
 what happened meanwhile is observed: a cut stream never counts as a success (A6).
 """
 
+import hashlib
 import io
 import sys
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
-from provisioner.model.container import Bind, OneShot, Outcome, Service
+from provisioner.model.container import Bind, OneShot, Outcome, Scratch, Service
 from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC
 
 # docker imports paramiko for its ssh:// transport and does without where there is none: hidden from it here, every
@@ -71,6 +73,11 @@ class DockerHost:
 
         """
         return dict(self.call(lambda api: api.version()))
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a short name of this very engine: two engines never share it."""
+        return hashlib.sha256(str(self.call(lambda api: api.info())["ID"]).encode()).hexdigest()[:8]
 
     # Services
 
@@ -163,6 +170,7 @@ class DockerHost:
         host_config = api.create_host_config(
             **self._one_shot_mounts(one_shot.binds),
             network_mode=one_shot.network,
+            extra_hosts=dict(one_shot.addresses),
             cap_drop=["ALL"],
             cap_add=list(one_shot.capabilities),
             security_opt=["no-new-privileges"],
@@ -173,6 +181,7 @@ class DockerHost:
             image=one_shot.image,
             command=list(one_shot.command),
             user=one_shot.user,
+            hostname=one_shot.hostname,
             labels=dict(one_shot.labels),
             host_config=host_config,
         )
@@ -238,6 +247,11 @@ class DockerHost:
         filters = {"label": [f"{key}={value}" for key, value in wanted.items()]}
         return list(self.call(lambda api: api.containers(all=True, filters=filters)))
 
+    def hostnames_running(self) -> set[str]:
+        """Return the host names that this namespace's running containers have inside."""
+        found = (self.inspect(container["Id"]) for container in self.containers() if container["State"] == "running")
+        return {str(details["Config"]["Hostname"]) for details in found if details is not None}
+
     def remove(self, container: str) -> None:
         """Remove ``container`` whether it runs or not; nothing happens when there is none."""
 
@@ -251,6 +265,13 @@ class DockerHost:
                     raise
 
         self.call(act)
+
+    def stop(self, container: str) -> None:
+        """Stop ``container``, which answers first what it has accepted; it does not start again by itself."""
+        try:
+            self.call(lambda api: api.stop(container, timeout=STOP_SECONDS))
+        except NotFound:
+            return
 
     def remove_labelled(self, **labels: str) -> None:
         """Remove every container of this namespace that carries all of ``labels``."""
@@ -278,9 +299,12 @@ class DockerHost:
         ]
 
     def _one_shot_mounts(self, binds: Sequence[Bind]) -> dict[str, Any]:
-        """Return mounts; the data root itself is a classic bind, because only that makes it when it is missing."""
-        whole = [f"{self.data_root}:{bind.target}" for bind in binds if not bind.source]
-        return {"mounts": self._mounts([bind for bind in binds if bind.source]), "binds": whole}
+        """Return mounts; the data root and a scratch directory are classic binds, which are made when missing."""
+        made = [bind for bind in binds if not bind.source or isinstance(bind, Scratch)]
+        return {
+            "mounts": self._mounts([bind for bind in binds if bind not in made]),
+            "binds": [f"{self.data_root / bind.source}:{bind.target}" for bind in made],
+        }
 
     def role_labels(self, role: str) -> dict[str, str]:
         """Return the labels of what the host runs once."""

@@ -53,7 +53,7 @@ class BuiltRelease:
 def ensure_service_image(
     host: DockerHost, inventory: Inventory, name: str, *, fresh: bool = False, tell: Tell = silent
 ) -> str:
-    """Return the digest of the image ``database`` or ``edge``, built if it is not there."""
+    """Return the digest of the image ``database``, ``edge`` or ``backup``, built if it is not there."""
     return _ensure(host, inventory, name, ReleaseSource(suite=SERVICE_SUITE), name, fresh, tell)[0]
 
 

@@ -53,6 +53,16 @@ def fail(error: ProvisionError) -> None:
     sys.stderr.write(f"provision: {visible(message + hint)}\n")
 
 
+def size(count: int) -> str:
+    """Return a number of bytes as a person reads it, in binary units."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
     from rich import box

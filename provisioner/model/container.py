@@ -13,11 +13,19 @@ FILE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
 
 @dataclass(frozen=True)
 class Bind:
-    """A directory below the data root, as a container sees it. Directories only: a file keeps its old inode."""
+    """A directory as a container sees it. Directories only: a file keeps its old inode.
+
+    ``source`` is relative to the host's data root, or an absolute path on the host.
+    """
 
     source: str
     target: str
     read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Scratch(Bind):
+    """A directory for a one-shot to work in, made by the engine when it is missing."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class OneShot:
     binds: Sequence[Bind] = ()
     user: str = "0:0"
     network: str = "none"
+    hostname: str | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)  # host names that it finds without asking a DNS server
     capabilities: Sequence[str] = ()
     files: Mapping[str, bytes] = field(
         default_factory=dict

@@ -19,6 +19,7 @@ RESERVED_SLUGS = frozenset(
         "assos",
         "autoconfig",
         "autodiscover",
+        "control-plane",
         "council",
         "cron",
         "current",
@@ -47,6 +48,8 @@ RESERVED_SLUGS = frozenset(
     ]
 )
 SITE_UID_BASE = 200_000  # each site has a user id of its own: limits that the kernel keeps per user stay apart
+
+FIRST_MEDIA = "media"  # directory of a site's first set of media; a restored set has a number behind it
 
 LABEL_NAMESPACE = "provision.namespace"
 LABEL_ROLE = "provision.role"

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, DateTime, Dialect, Index, TypeDecorator, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from provisioner.model.names import SITE_UID_BASE, GenerationNames
+from provisioner.model.names import FIRST_MEDIA, SITE_UID_BASE, GenerationNames
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -128,7 +128,7 @@ class Contact(SQLModel, table=True):
 
 
 class Generation(SQLModel, table=True):
-    """What runs: image, database, code and socket of a site, as one unit."""
+    """What runs: image, database, code and socket of a site, as one unit; ``media`` names the set that it shows."""
 
     __table_args__ = (UniqueConstraint("site_id", "number"),)
 
@@ -140,11 +140,40 @@ class Generation(SQLModel, table=True):
     image: str
     wordpress: str
     php: str
+    media: str = FIRST_MEDIA
     created_at: datetime = Field(sa_type=UtcDateTime)
+    kept_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
     def names(self, namespace: str, slug: str) -> GenerationNames:
         """Return the names of what this generation of the site ``slug`` owns."""
         return GenerationNames(namespace, slug, self.number)
+
+
+class Snapshot(SQLModel, table=True):
+    """A snapshot that was verified when it was taken; the repository itself is the truth, this is our memory of it."""
+
+    __table_args__ = (UniqueConstraint("site_id", "snapshot"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
+    snapshot: str  # restic's own id
+    taken_at: datetime = Field(sa_type=UtcDateTime)
+    generation: int
+    new_bytes: int  # added to the repository, compressed
+    total_bytes: int
+    files: int
+    seconds: float
+
+
+class Drill(SQLModel, table=True):
+    """The evidence of one drill: a snapshot restored, probed and compared."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
+    snapshot: str
+    at: datetime = Field(sa_type=UtcDateTime)
+    well: bool
+    evidence: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
 class Release(SQLModel, table=True):

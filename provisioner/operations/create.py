@@ -21,6 +21,7 @@ from provisioner.steps.generation import (
     create_database,
     discard_generation,
     flip,
+    flip_back,
     forget_site,
     prepare_files,
     reserve_generation,
@@ -40,7 +41,7 @@ STEPS: tuple[Step[SiteWork], ...] = (
     Step("install", install_wordpress, undo=discard_generation),
     Step("probe", probe_generation, undo=nothing_to_undo),
     Step("route", route_site, undo=unroute_site),
-    Step("flip", flip, undo=discard_generation),
+    Step("flip", flip, undo=flip_back),
     Step("verify", probe_site, undo=nothing_to_undo),
     Step("invite", queue_invitations, undo=withdraw_invitations),
 )

@@ -102,7 +102,7 @@ def _remove_directory(host: DockerHost, slug: str) -> None:
 def _restart(installation: Installation, host: DockerHost, wanted: list[Expected]) -> None:
     for item in wanted:
         with lock.hold(installation.locks, item.site.slug) as free:
-            if free and not item.busy:
+            if free and not item.busy and not item.kept:
                 policy = installation.inventory.policy.site
                 host.ensure_service(site_service(host.namespace, item.site, item.generation, policy))
 
@@ -140,7 +140,7 @@ def _edge_drift(installation: Installation, host: DockerHost) -> list[Finding]:
 def _silent(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
     found = []
     for item in wanted:
-        if item.busy:
+        if item.busy or item.kept:
             continue
         problem = page.site_problem(host, item.site.host_name, installation.authority.root)
         if problem is not None:

@@ -12,7 +12,7 @@ from provisioner.journal.journal import Journal, Progress, no_progress, unfinish
 from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
-from provisioner.operations import create, init, invite, sign
+from provisioner.operations import backup, create, drill, init, invite, restore, sign
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,12 @@ class Recipe:
 
 
 RECIPES = {
+    backup.KIND: Recipe(backup.STEPS, backup.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),
+    drill.KIND: Recipe(drill.STEPS, drill.work_on),
     init.KIND: Recipe(init.STEPS, init.work_on),
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
+    restore.KIND: Recipe(restore.STEPS, restore.work_on),
     sign.KIND: Recipe(sign.STEPS, sign.work_on),
 }
 

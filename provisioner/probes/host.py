@@ -18,7 +18,7 @@ from provisioner.model.names import (
     GenerationNames,
     HostNames,
 )
-from provisioner.model.tables import UNFINISHED, Generation, Operation, Release, Site
+from provisioner.model.tables import UNFINISHED, Generation, GenerationState, Operation, Release, Site
 
 MIB = 1024 * 1024
 
@@ -114,6 +114,11 @@ class Expected:
     names: GenerationNames
     busy: bool  # an operation is unfinished: what is missing or left over is its business
 
+    @property
+    def kept(self) -> bool:
+        """Return whether another generation serves: this one rests until `provision undo` or its end."""
+        return self.generation.state is GenerationState.KEPT
+
 
 def expected(session: Session, host: DockerHost) -> list[Expected]:
     """Return every generation that the records place on ``host``."""
@@ -172,7 +177,7 @@ def missing(host: DockerHost, wanted: list[Expected]) -> Iterator[Finding]:
                 "restore it from a backup",
                 fixable=False,
             )
-        if item.names.container not in running:
+        if not item.kept and item.names.container not in running:
             yield Finding(item.site.slug, f"container {item.names.container} does not run", "provision doctor --fix")
 
 

@@ -24,7 +24,7 @@ def install_wordpress(work: SiteWork) -> None:
                 "name": person.name,
                 "mail": person.mail,
                 "login": person.login,
-                "token": settings.invitation_token(work.operation_id, person.id or 0),
+                "token": settings.keys.invitation_token(work.operation_id, person.id or 0),
             }
             for person in people
         ],

@@ -1,16 +1,24 @@
 """The life of a generation: reserved, filled, started, flipped to; and its one undo, `discard_generation`."""
 
 import json
+from datetime import timedelta
 
-from sqlmodel import col, delete
+from sqlmodel import Session, col, delete, select
 
 from provisioner import clock, records
 from provisioner.adapters import mariadb
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.model.container import Bind
-from provisioner.model.names import LABEL_GENERATION, LABEL_OPERATION, LABEL_SITE, HostNames
-from provisioner.model.tables import Agreement, Contact, Generation, GenerationState, Site
-from provisioner.steps.site import SiteWork, edge_image
+from provisioner.model.names import (
+    FIRST_MEDIA,
+    LABEL_GENERATION,
+    LABEL_OPERATION,
+    LABEL_SITE,
+    GenerationNames,
+    HostNames,
+)
+from provisioner.model.tables import Agreement, Contact, Drill, Generation, GenerationState, Release, Site, Snapshot
+from provisioner.steps.site import SiteWork, edge_image, site_service
 
 # Every line of these may be repeated.
 _FLIP = """
@@ -21,12 +29,20 @@ ln -sfn "$2" next
 mv -T next current
 sync .
 """
+_UNLINK = """
+set -eu
+cd "/$1" || exit 0
+if [ "$(readlink current || true)" = "$2" ]; then rm -f current; sync .; fi
+"""
+# A set of media goes with the last generation that shows it ($4, unless it is empty).
 _REMOVE_GENERATION = """
 set -eu
 cd /host
 if [ "$(readlink "$1/current" || true)" = "$2" ]; then rm -f "$1/current"; fi
 rm -rf "./$1/$2" "./$3"
+if [ -n "$4" ]; then rm -rf "./$4"; fi
 """
+_BEFORE = "served before"  # the number of the generation that a flip takes the place of
 _NO_DATABASE = "no database"  # noted when the server was down: its undo then has nothing to ask of it
 _REMOVE_SITE = """
 set -eu
@@ -44,18 +60,31 @@ def reserve_generation(work: SiteWork) -> None:
                 f"release {work.site.release} is not built on host {work.site.host}",
                 "provision release build",
             )
-        if records.find_generation(session, work.site.key, work.number) is None:
-            session.add(
-                Generation(
-                    site_id=work.site.key,
-                    number=work.number,
-                    release=release.name,
-                    image=release.image,
-                    wordpress=release.wordpress,
-                    php=release.php,
-                    created_at=clock.now(),
-                )
+        record_generation(session, work, release, FIRST_MEDIA)
+
+
+def record_generation(session: Session, work: SiteWork, release: Release, media: str) -> None:
+    """Record the operation's generation, that it will run ``release`` and show ``media``, unless it is on record."""
+    if records.find_generation(session, work.site.key, work.number) is None:
+        session.add(
+            Generation(
+                site_id=work.site.key,
+                number=work.number,
+                release=release.name,
+                image=release.image,
+                wordpress=release.wordpress,
+                php=release.php,
+                media=media,
+                created_at=clock.now(),
             )
+        )
+
+
+def forget_generation(work: SiteWork) -> None:
+    """Remove the generation's record; what it owned is gone."""
+    with work.installation.store.transaction() as session:
+        mine = (col(Generation.site_id) == work.site.key, col(Generation.number) == work.number)
+        session.exec(delete(Generation).where(*mine))
 
 
 def forget_site(work: SiteWork) -> None:
@@ -71,7 +100,7 @@ def forget_site(work: SiteWork) -> None:
         image=edge_image(work.host),
     ).require_success(f"{work.slug}: removing its directories")
     with work.installation.store.transaction() as session:
-        for table in (Generation, Agreement, Contact):
+        for table in (Generation, Agreement, Contact, Snapshot, Drill):
             session.exec(delete(table).where(col(table.site_id) == work.site.key))
         session.exec(delete(Site).where(col(Site.id) == work.site.key))
 
@@ -87,6 +116,7 @@ def prepare_files(work: SiteWork) -> None:
         "user": names.database,
         "host": work.netloc,
         "support": work.installation.inventory.council.mail,
+        "media": generation.media,
     }
     said = work.run_as_root(
         "files",
@@ -118,15 +148,63 @@ def create_container(work: SiteWork) -> None:
 
 
 def flip(work: SiteWork) -> None:
-    """Point the site's `current` to the generation: one rename, no reload."""
+    """Point the site's `current` to the generation: one rename, no reload. The one before it is kept."""
+    if _BEFORE not in work.notes:
+        with work.installation.store.transaction() as session:
+            serving = records.serving_generation(session, work.site.key)
+        work.note(_BEFORE, serving.number if serving else None)
+    _move_current(work, _FLIP, work.number)
+    work.middle()
+    _record_flip(work, work.notes[_BEFORE], work.number)
+
+
+def flip_back(work: SiteWork) -> None:
+    """Point `current` to the generation before, or to none, if the flip had begun."""
+    if _BEFORE not in work.notes:
+        return
+    before = work.notes[_BEFORE]
+    if before is None:
+        _move_current(work, _UNLINK, work.number)
+    else:
+        wake_generation(work, before)
+        _move_current(work, _FLIP, before)
+    _record_flip(work, work.number, before)
+
+
+def _move_current(work: SiteWork, script: str, number: int) -> None:
     names = work.names
     # In the cron container, which sees the sockets of all sites: a one-shot would take four times as long.
     work.host.execute(
-        HostNames(names.namespace).cron, ["sh", "-c", _FLIP, "flip", names.socket_parent, str(work.number)], user="0"
+        HostNames(names.namespace).cron, ["sh", "-c", script, "flip", names.socket_parent, str(number)], user="0"
     ).require_success(f"{work.slug}: flip")
-    work.middle()
+
+
+def _record_flip(work: SiteWork, leaving: int | None, arriving: int | None) -> None:
+    until = clock.now() + timedelta(days=work.installation.inventory.policy.generation_days)
     with work.installation.store.transaction() as session:
-        records.generation(session, work.site.key, work.number).state = GenerationState.SERVING
+        for number, state, kept_until in (
+            (leaving, GenerationState.KEPT, until),
+            (arriving, GenerationState.SERVING, None),
+        ):
+            row = records.find_generation(session, work.site.key, number) if number else None
+            if row is not None:
+                row.state, row.kept_until = state, kept_until
+
+
+def wake_generation(work: SiteWork, number: int) -> None:
+    """Start the container of a generation that was kept."""
+    with work.installation.store.transaction() as session:
+        generation = records.generation(session, work.site.key, number)
+    work.host.ensure_service(
+        site_service(work.installation.namespace, work.site, generation, work.installation.inventory.policy.site)
+    )
+
+
+def rest_previous(work: SiteWork) -> None:
+    """Stop the generation that served before; it is kept for some days, and `provision undo` returns to it."""
+    before = work.notes.get(_BEFORE)
+    if before is not None:
+        work.host.stop(GenerationNames(work.installation.namespace, work.slug, before).container)
 
 
 def discard_generation(work: SiteWork) -> None:
@@ -163,7 +241,29 @@ def _remove_directories(work: SiteWork) -> None:
     names = work.names
     work.run_as_root(
         "discard",
-        ["sh", "-c", _REMOVE_GENERATION, "discard", names.socket_parent, str(work.number), names.directory],
+        [
+            "sh",
+            "-c",
+            _REMOVE_GENERATION,
+            "discard",
+            names.socket_parent,
+            str(work.number),
+            names.directory,
+            _media_of_its_own(work),
+        ],
         [Bind("", "/host")],
         image=edge_image(work.host),
     ).require_success(f"{work.slug}: removing the generation's directories")
+
+
+def _media_of_its_own(work: SiteWork) -> str:
+    """Return the directory of the media that no other generation shows, or nothing."""
+    with work.installation.store.transaction() as session:
+        mine = records.find_generation(session, work.site.key, work.number)
+        if mine is None:
+            return ""
+        others = select(Generation.id).where(
+            Generation.site_id == mine.site_id, Generation.media == mine.media, Generation.number != mine.number
+        )
+        shared = session.exec(others).first() is not None
+    return "" if shared else f"{work.names.site_directory}/{mine.media}"

@@ -50,7 +50,7 @@ class HostWork(Work):
         return HostNames(self.installation.namespace)
 
     def image(self, name: str) -> str:
-        """Return the digest of the image ``database`` or ``edge``."""
+        """Return the digest of the image ``database``, ``edge`` or ``backup``."""
         return images.ensure_service_image(self.host, self.installation.inventory, name, tell=self.tell)
 
     def run_as_root(self, name: str, script: str, *arguments: str) -> str:
@@ -82,13 +82,13 @@ class HostWork(Work):
 def make_authority(work: HostWork) -> None:
     """Make the local certificate authority and the installation's secret, unless they exist."""
     work.installation.authority.ensure(work.installation.inventory.council.name)
-    work.installation.ensure_secret()
+    work.installation.keys.ensure()
 
 
 def build_images(work: HostWork) -> None:
-    """Build the images of database, edge and default release, as far as their content is new."""
-    work.image("database")
-    work.image("edge")
+    """Build the images of database, edge, backup and default release, as far as their content is new."""
+    for name in ("database", "edge", "backup"):
+        work.image(name)
     build_release(work.installation, work.host, work.installation.inventory.default_release, tell=work.tell)
 
 

@@ -41,7 +41,7 @@ def renew_link(work: SiteWork) -> None:
     with settings.store.transaction() as session:
         people = invited(work, records.administrators(session, work.site.key))
     for person in people:
-        token = settings.invitation_token(work.operation_id, person.id or 0)
+        token = settings.keys.invitation_token(work.operation_id, person.id or 0)
         days = settings.inventory.policy.invitation_days
         work.run_in_site("invite", {"mail": person.mail, "token": token, "reset_days": days})
 
@@ -57,5 +57,5 @@ def _occasion(work: SiteWork) -> str:
 
 def _link(work: SiteWork, person: Contact) -> str:
     """Return WordPress' own address for setting a password with a key."""
-    token = work.installation.invitation_token(work.operation_id, person.id or 0)
+    token = work.installation.keys.invitation_token(work.operation_id, person.id or 0)
     return f"{work.url}/wp-login.php?{urlencode({'action': 'rp', 'key': token, 'login': person.login})}"

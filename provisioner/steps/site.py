@@ -133,7 +133,7 @@ def edge_image(host: DockerHost) -> str:
 def site_service(namespace: str, site: Site, generation: Generation, policy: SitePolicy) -> Service:
     """Return the container of a generation: no network, nothing writable but its own directories (H12, H13)."""
     names = generation.names(namespace, site.slug)
-    content, media = f"{names.directory}/content", f"{names.site_directory}/media"
+    content, media = f"{names.directory}/content", f"{names.site_directory}/{generation.media}"
     return Service(
         name=names.container,
         image=generation.image,

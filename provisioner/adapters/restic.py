@@ -1,0 +1,193 @@
+"""Restic repositories, reached from a one-shot on the host whose data they hold: the image `backup` does the work."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provisioner.adapters import images
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.inventory import Inventory
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
+
+MOUNTED = "/repository"
+SECONDS = 6 * 3600  # no backup or restore of one site takes longer
+# restic's exit codes that have a name here (D4); any other than 0 is a failure as well.
+NO_REPOSITORY, LOCKED, WRONG_KEY = 10, 11, 12
+_REMOTE = ("sftp:", "rest:", "s3:", "b2:", "azure:", "gs:", "swift:", "rclone:")
+
+
+class RepositoryFault(ProvisionError):
+    """Restic did not succeed; its exit code tells what it met."""
+
+    def __init__(self, message: str, restic_exit_code: int, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.restic_exit_code = restic_exit_code
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One restic repository, and how a host reaches it."""
+
+    address: str  # as restic sees it from inside the container
+    directory: Path | None  # on the host, when it is one
+    key: str
+    credentials: Mapping[str, str]
+    login_key: str = ""
+    host_key: str = ""
+
+    @property
+    def binds(self) -> list[Bind]:
+        """Return what must be mounted to reach it."""
+        return [Bind(str(self.directory), MOUNTED)] if self.directory else []
+
+    @property
+    def network(self) -> str:
+        """Return the network from which it can be reached."""
+        return "none" if self.directory else "host"
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Return what the program in the image needs to open it."""
+        return {
+            "address": self.address,
+            "key": self.key,
+            "credentials": dict(self.credentials),
+            "login_key": self.login_key,
+            "host_key": self.host_key,
+        }
+
+
+def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, pruning: bool = False) -> Repository:
+    """Return the repository ``name`` of the inventory's target, with the credentials for ``pruning`` or for all else.
+
+    Raises:
+        BadInput: the target is a directory of this machine and the host is another one; a file is unreadable.
+
+    """
+    backup = inventory.backup
+    target = backup.prune_target if pruning and backup.prune_target else backup.target
+    credentials = backup.prune_credentials if pruning and backup.prune_credentials else backup.credentials
+    if target.startswith(_REMOTE):
+        return Repository(
+            address=f"{target.rstrip('/')}/{name}",
+            directory=None,
+            key=key,
+            credentials=_variables(inventory.resolve(credentials)) if credentials else {},
+            login_key=_text(inventory.resolve(backup.login_key)) if backup.login_key else "",
+            host_key=backup.host_key or "",
+        )
+    if host.settings.engine.startswith("ssh://"):
+        raise BadInput(
+            f"{inventory.path}: backup.target {target!r} is a directory of this machine, host {host.name} is another",
+            "name a target that the host reaches: sftp:… or rest:…",
+        )
+    directory = inventory.resolve(Path(target)) / name
+    return Repository(address=MOUNTED, directory=directory, key=key, credentials={})
+
+
+def call(
+    host: DockerHost,
+    inventory: Inventory,
+    verb: str,
+    request: Mapping[str, Any],
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    repository: Repository | None = None,
+    binds: Sequence[Bind] = (),
+) -> Any:
+    """Run one verb of the backup image's program on ``host``; return its answer.
+
+    Raises:
+        RepositoryFault: restic did not succeed.
+        ProvisionError: something else failed.
+
+    """
+    content: dict[str, Any] = dict(request)
+    if repository is not None:
+        content["repository"] = repository.request
+        binds = [*binds, *repository.binds]
+        if repository.directory is not None:
+            _ensure_directory(repository.directory)
+    one_shot = OneShot(
+        name=name,
+        image=images.ensure_service_image(host, inventory, "backup"),
+        labels=labels,
+        command=[verb],
+        binds=binds,
+        network=repository.network if repository else "none",
+        hostname=f"{host.identity}-{name.replace('.', '-')}"[:63].rstrip("-"),
+        capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
+        files={"request.json": json.dumps(content).encode()},
+    )
+    outcome = host.run(one_shot, SECONDS)
+    if outcome.exit_code == 0:
+        return json.loads(outcome.output)
+    said = " ".join(outcome.errors.split())[-700:] or f"{verb} ended with exit code {outcome.exit_code}"
+    if repository is None or not said.startswith("restic "):
+        raise ProvisionError(said)
+    raise RepositoryFault(said, outcome.exit_code, _hint(outcome.exit_code))
+
+
+def remove_dead_locks(
+    host: DockerHost, inventory: Inventory, repository: Repository, name: str, labels: Mapping[str, str]
+) -> list[str]:
+    """Remove the repository's locks if every holder is proven dead (D5); return who holds the others.
+
+    Proven dead is a one-shot of this very engine that does not run any more. The caller holds the subject,
+    so that nobody of ours takes a new lock meanwhile.
+    """
+
+    def ask(verb: str) -> Any:
+        return call(host, inventory, verb, {}, name=f"{name}.{verb}", labels=labels, repository=repository)
+
+    holders = {f"{lock['hostname']}, since {str(lock['time'])[:19]}": str(lock["hostname"]) for lock in ask("locks")}
+    if not holders:
+        return []
+    alive = host.hostnames_running()
+    strangers = [
+        shown
+        for shown, hostname in holders.items()
+        if not hostname.startswith(f"{host.identity}-") or hostname in alive
+    ]
+    if not strangers:
+        ask("unlock")
+    return strangers
+
+
+def _ensure_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Unavailable(f"{directory}: {error.strerror}", "backup.target in inventory.yaml") from None
+
+
+def _hint(exit_code: int) -> str:
+    return {
+        NO_REPOSITORY: "check backup.target in inventory.yaml; docs/needs-hand.md, a repository is gone",
+        LOCKED: "docs/needs-hand.md, a repository is locked",
+        WRONG_KEY: "docs/needs-hand.md, a repository does not open",
+    }.get(exit_code, "check the backup target: reachable, not full?")
+
+
+def _variables(path: Path) -> dict[str, str]:
+    """Read a file of NAME=VALUE lines: what restic expects in its environment."""
+    found = {}
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"{path}, line {number}: NAME=VALUE is expected")
+        found[name] = value
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: {error}") from None

@@ -1,0 +1,233 @@
+"""Snapshots: taken of the serving generation, fetched into a new one, compared with what they say of themselves."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlmodel import select
+
+from provisioner import clock, eventlog, records
+from provisioner.adapters import restic
+from provisioner.errors import ProvisionError, Unavailable
+from provisioner.model.container import Bind, Scratch
+from provisioner.model.names import LABEL_OPERATION
+from provisioner.model.tables import Generation, Release, Snapshot
+from provisioner.probes import manifest as manifest_probe
+from provisioner.steps.generation import record_generation
+from provisioner.steps.site import SiteWork, edge_image
+
+_TIDY = """
+set -eu
+rm -rf "/host/$1"
+"""
+
+
+def ask(
+    work: SiteWork,
+    verb: str,
+    request: Mapping[str, Any],
+    binds: list[Bind],
+    repository: restic.Repository | None = None,
+) -> Any:
+    """Run one verb of the backup image for this operation."""
+    return restic.call(
+        work.host,
+        work.installation.inventory,
+        verb,
+        request,
+        name=f"{work.installation.namespace}.op.{work.operation_id}.{work.slug}.{verb}",
+        labels=work.operation_labels,
+        repository=repository,
+        binds=binds,
+    )
+
+
+def repository(work: SiteWork, slug: str = "") -> restic.Repository:
+    """Return the repository of the operation's site, or of the site ``slug``."""
+    name = slug or work.slug
+    return restic.repository(work.installation.inventory, work.host, name, work.installation.keys.repository(name))
+
+
+def identity(work: SiteWork) -> dict[str, Any]:
+    """Return what tells a site's snapshot from any other's."""
+    generation = work.generation
+    return {
+        "format": 1,
+        "namespace": work.installation.namespace,
+        "site": work.slug,
+        "netloc": work.netloc,
+        "generation": generation.number,
+        "release": generation.release,
+        "image": generation.image,
+        "wordpress": generation.wordpress,
+        "php": generation.php,
+    }
+
+
+def ensure_repository(work: SiteWork) -> None:
+    """Make the site's repository, before its first snapshot."""
+    with work.installation.store.transaction() as session:
+        known = session.exec(select(Snapshot.id).where(Snapshot.site_id == work.site.key)).first()
+    if known is None:  # opening one costs most of a second: only where it may be missing
+        ask(work, "initialize", {}, [], repository(work))
+
+
+def take_snapshot(work: SiteWork) -> None:
+    """Take one snapshot of database, files and manifest, and see that all of it is in there."""
+    names = work.names
+    again = bool(work.notes.get("attempted"))
+    work.note("attempted", True)
+    taken = ask(
+        work,
+        "take",
+        {
+            "identity": identity(work),
+            "database": names.database,
+            "operation": work.operation_id,
+            "again": again,
+            "append_only": work.installation.inventory.backup.append_only,
+            "time": clock.now().strftime("%Y-%m-%d %H:%M:%S"),
+        },
+        [
+            Bind("run/database", "/run/mysqld", read_only=True),
+            Scratch(_staging(work), "/site"),
+            Bind(f"{names.directory}/content", "/site/wp-content", read_only=True),
+            Bind(f"{names.site_directory}/{work.generation.media}", "/site/wp-content/uploads", read_only=True),
+        ],
+        repository(work),
+    )
+    work.middle()
+    work.note("taken", {key: value for key, value in taken.items() if key != "manifest"})
+
+
+def record_snapshot(work: SiteWork) -> None:
+    """Record the snapshot: from here on the site counts as backed up."""
+    taken = work.notes["taken"]
+    with work.installation.store.transaction() as session:
+        query = select(Snapshot).where(Snapshot.site_id == work.site.key, Snapshot.snapshot == taken["snapshot"])
+        if session.exec(query).first() is not None:
+            return
+        session.add(
+            Snapshot(
+                site_id=work.site.key,
+                snapshot=taken["snapshot"],
+                taken_at=clock.now(),
+                generation=work.number,
+                new_bytes=taken["new_bytes"],
+                total_bytes=taken["total_bytes"],
+                files=taken["files"],
+                seconds=taken["seconds"],
+            )
+        )
+        eventlog.record(session, work.slug, "snapshot taken", work.operation_id, **taken)
+
+
+def abandon_snapshot(work: SiteWork) -> None:
+    """Stop what takes the snapshot and remove its dump; a snapshot that is in the repository already is whole."""
+    work.host.remove_labelled(**{LABEL_OPERATION: str(work.operation_id)})
+    work.run_as_root(
+        "tidy", ["sh", "-c", _TIDY, "tidy", _staging(work)], [Bind("", "/host")], image=edge_image(work.host)
+    ).require_success(f"{work.slug}: removing the dump")
+
+
+def _staging(work: SiteWork) -> str:
+    return f"{work.names.site_directory}/backup"
+
+
+def reserve_from_snapshot(work: SiteWork) -> None:
+    """Record the new generation, with the image of the snapshot's time and media of its own."""
+    manifest = work.notes["manifest"]
+    with work.installation.store.transaction() as session:
+        release = release_of(work, manifest)
+        record_generation(session, work, release, f"media-{work.number}")
+
+
+def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
+    """Return the release that a snapshot ran on, with the very image if the host has it still.
+
+    Raises:
+        Unavailable: the host has neither the image nor one of the same WordPress.
+
+    """
+    with work.installation.store.transaction() as session:
+        built = records.release(session, manifest["release"], work.site.host)
+    if work.host.image(manifest["image"]) is not None:
+        return Release(
+            name=manifest["release"],
+            host=work.site.host,
+            image=manifest["image"],
+            wordpress=manifest["wordpress"],
+            php=manifest["php"],
+            content_key="",
+            built_at=clock.now(),
+        )
+    if built is None or built.wordpress != manifest["wordpress"]:
+        has = f"has WordPress {built.wordpress} instead" if built else "is not built"
+        raise Unavailable(
+            f"{work.slug}: the snapshot ran on release {manifest['release']} (WordPress {manifest['wordpress']}), "
+            f"which {has} on host {work.site.host}",
+            f"provision release build {manifest['release']}",
+        )
+    return built
+
+
+def fetch_snapshot(work: SiteWork) -> None:
+    """Restore the snapshot's files and dump into the new generation's directories."""
+    source = work.notes["manifest"]
+    fetched = ask(
+        work,
+        "fetch",
+        {
+            "snapshot": work.notes["snapshot"],
+            "number": work.number,
+            "media": work.generation.media,
+            "uid": work.site.uid,
+            "files": True,
+            "identity": {"site": source["site"], "namespace": source["namespace"]},
+        },
+        [Bind(work.names.site_directory, "/site")],
+        repository(work, source["site"]),
+    )
+    work.middle()
+    if fetched != source:
+        raise ProvisionError(f"{work.slug}: the manifest in snapshot {work.notes['snapshot']} is another one now")
+
+
+def load_dump(work: SiteWork) -> None:
+    """Load the snapshot's dump into the new generation's database, as its own user."""
+    ask(work, "load", {"number": work.number}, [*_inside(work)])
+
+
+def compare_with_manifest(work: SiteWork) -> None:
+    """Compare the new generation with the snapshot's manifest: rows, objects, people, files, hashes."""
+    manifest = work.notes["manifest"]
+    found = measured(work, work.generation, manifest["content"]["sample"])
+    different = manifest_probe.differences(manifest, found)
+    if different:
+        more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
+        raise ProvisionError(f"{work.slug}: what was restored is not the snapshot: {'; '.join(different[:3])}{more}")
+
+
+def measured(work: SiteWork, generation: Generation, sample: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a manifest would say of a generation as it is now, with the hashes of the files in ``sample``."""
+    request = {
+        "number": generation.number,
+        "media": generation.media,
+        "database": generation.names(work.installation.namespace, work.slug).database,
+        "sample": dict(sample),
+    }
+    return dict(ask(work, "measure", request, _inside(work)))
+
+
+def start_container(work: SiteWork) -> None:
+    """Start the new generation's container; nothing is routed to it yet."""
+    work.host.ensure_service(work.service)
+
+
+def _inside(work: SiteWork) -> list[Bind]:
+    return [Bind("run/database", "/run/mysqld", read_only=True), Bind(work.names.site_directory, "/site")]
+
+
+def taken_at(snapshot: Mapping[str, Any]) -> datetime:
+    """Return when one of restic's snapshots was taken."""
+    return datetime.fromisoformat(str(snapshot["time"])).astimezone(UTC)

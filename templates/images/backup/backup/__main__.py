@@ -1,0 +1,101 @@
+"""backup VERB: the closed list of what the control plane asks here. Reads /request.json, prints one line of JSON.
+
+Exit codes: 0 done; restic's own where restic failed; else 1, with one line on standard error.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backup import restoring, snapshot
+from backup.faults import Fault
+from backup.repository import Repository
+
+Answer = dict[str, Any] | list[dict[str, Any]]
+
+
+def _initialize(repository: Repository, _request: dict[str, Any]) -> Answer:
+    return {"made": repository.initialize()}
+
+
+def _snapshots(repository: Repository, request: dict[str, Any]) -> Answer:
+    return repository.snapshots(*request["tags"])
+
+
+def _manifest(repository: Repository, request: dict[str, Any]) -> Answer:
+    found: dict[str, Any] = json.loads(repository.run("dump", request["snapshot"], str(snapshot.MANIFEST)))
+    return found
+
+
+def _check(repository: Repository, request: dict[str, Any]) -> Answer:
+    part = ["--read-data-subset", request["part"]] if request["part"] else []
+    repository.run("check", *part)
+    return {}
+
+
+def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
+    """Ask restic which snapshots it would keep and which it would remove, by the given rules."""
+    said = repository.run("forget", "--dry-run", "--json", "--group-by", "", *request["keep"])
+    groups = json.loads(said) if said.strip() else []
+    return {key: [one for group in groups for one in group.get(key) or []] for key in ("keep", "remove")}
+
+
+def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
+    if request["snapshots"]:
+        repository.run("forget", *request["snapshots"])
+    repository.run("prune")
+    return {}
+
+
+def _locks(repository: Repository, _request: dict[str, Any]) -> Answer:
+    return repository.locks()
+
+
+def _unlock(repository: Repository, _request: dict[str, Any]) -> Answer:
+    repository.run("unlock", "--remove-all")
+    return {}
+
+
+WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
+    "initialize": _initialize,
+    "take": snapshot.take,
+    "snapshots": _snapshots,
+    "manifest": _manifest,
+    "fetch": restoring.fetch,
+    "check": _check,
+    "plan": _plan,
+    "prune": _prune,
+    "locks": _locks,
+    "unlock": _unlock,
+}
+WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
+    "load": restoring.load,
+    "rewrite": restoring.rewrite,
+    "measure": restoring.measure,
+    "code": restoring.code,
+}
+
+
+def main() -> None:
+    """Do what the first argument says."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    request = json.loads(Path("/request.json").read_text())
+    try:
+        if verb in WITH_REPOSITORY:
+            answer = WITH_REPOSITORY[verb](Repository(**request.pop("repository")), request)
+        elif verb in WITHOUT:
+            answer = WITHOUT[verb](request)
+        else:
+            raise Fault(f"unknown verb: {verb}", 2)
+    except Fault as fault:
+        sys.stderr.write(f"{fault}\n")
+        sys.exit(fault.exit_code)
+    finally:
+        if verb == "take":
+            snapshot.tidy()
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+
+main()

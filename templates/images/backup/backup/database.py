@@ -1,0 +1,231 @@
+"""A generation's database: dumped to a file, loaded from it, and described.
+
+Dumps are taken as the server's administrator, so that a site that uses up its own connections is backed
+up all the same. They are loaded as the generation's own user, which may do nothing outside its database.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from backup.faults import Fault
+from backup.serialized import parse
+
+SOCKET = "/run/mysqld/mysqld.sock"
+ADMINISTRATOR = 20100  # the user id by which the server knows its administrator
+COMPLETION = b"-- Dump completed"
+_INSERT = re.compile(rb"INSERT INTO `((?:[^`]|``)+)` VALUES\n")
+# Definers name the users of one generation; the next one's own user is to own what it loads. mariadb-dump
+# writes each at the beginning of a line, where no row of data ever stands: rows begin with a bracket.
+_DEFINER = re.compile(
+    rb"^(/\*!\d+ CREATE\*/ /\*!\d+ |/\*!\d+ |CREATE (?:OR REPLACE )?)DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*` ?"
+)
+_OWNED = (b"/*!", b"CREATE ")
+
+
+def dump(database: str, path: Path) -> dict[str, int]:
+    """Write a consistent dump of ``database`` to ``path``; return the rows of each table in it.
+
+    Raises:
+        Fault: mariadb-dump failed, or its output lacks the completion line (D1).
+
+    """
+    # One transaction sees InnoDB's tables at one instant and blocks nobody; other engines are read as they are.
+    command = [
+        "mariadb-dump", "--no-defaults", f"--socket={SOCKET}", "--user=mysql", "--single-transaction", "--quick",
+        "--routines", "--triggers", "--events", "--hex-blob", "--skip-dump-date",
+        "--default-character-set=utf8mb4", "--max-allowed-packet=256M", database,
+    ]  # fmt: skip
+    rows: dict[str, int] = {}
+    complete = False
+    with (
+        path.open("wb", buffering=1 << 20) as file,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            user=ADMINISTRATOR,
+            group=ADMINISTRATOR,
+            bufsize=1 << 20,
+        ) as process,
+    ):
+        table = ""
+        for line in process.stdout or ():
+            if table and line.startswith(b"("):
+                rows[table] += 1
+            else:
+                match = _INSERT.fullmatch(line)
+                table = match[1].replace(b"``", b"`").decode() if match else ""
+                if table:
+                    rows.setdefault(table, 0)
+                elif line.startswith(_OWNED):
+                    line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
+                complete = line.startswith(COMPLETION)
+            file.write(line)
+        errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
+    if process.returncode != 0:
+        raise Fault(f"mariadb-dump ended with exit code {process.returncode}: {' '.join(errors.split())}")
+    if not complete:
+        raise Fault("the dump lacks its completion line")
+    return rows
+
+
+def load(path: Path, secret: Path) -> None:
+    """Load the dump at ``path`` into the database that ``secret`` names, as its user. May be repeated.
+
+    Raises:
+        Fault: a statement was refused.
+
+    """
+    generation = json.loads(secret.read_text())
+    login = Path("/tmp/login.cnf")
+    login.touch(mode=0o600)
+    login.write_text(f"[client]\nuser={generation['user']}\npassword={generation['password']}\n")
+    # --sandbox: a dump cannot make the client run a program or read a file.
+    command = [
+        "mariadb", f"--defaults-file={login}", f"--socket={SOCKET}", "--sandbox", "--local-infile=0",
+        "--default-character-set=utf8mb4", "--max-allowed-packet=256M",
+        "--init-command=SET SESSION max_statement_time=0", generation["database"],
+    ]  # fmt: skip
+    with path.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise Fault(f"loading the dump: {' '.join(done.stderr.decode(errors='replace').split())}")
+
+
+@contextmanager
+def connection(database: str) -> Iterator[pymysql.cursors.Cursor]:
+    """Connect as the server's administrator for a block."""
+    import os
+
+    os.setegid(ADMINISTRATOR)
+    os.seteuid(ADMINISTRATOR)
+    try:
+        link = pymysql.connect(unix_socket=SOCKET, user="mysql", database=database, charset="utf8mb4")
+    except pymysql.MySQLError as error:
+        raise Fault(f"the database server: {error}") from None
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+    with closing(link), link.cursor() as cursor:
+        yield cursor
+
+
+def describe(database: str) -> dict[str, Any]:
+    """Return what can be compared of a database: its objects, rows, people and versions.
+
+    Raises:
+        Fault: it is no WordPress database, or a table of it is broken.
+
+    """
+    try:
+        with connection(database) as cursor:
+            return _describe(cursor, database)
+    except pymysql.MySQLError as error:
+        raise Fault(f"database {database}: {error}") from None
+
+
+def _describe(cursor: pymysql.cursors.Cursor, database: str) -> dict[str, Any]:
+    def names(sql: str) -> list[str]:
+        cursor.execute(sql, (database,))
+        return [str(row[0]) for row in cursor.fetchall()]
+
+    cursor.execute(
+        "SELECT table_name, engine FROM information_schema.tables "
+        "WHERE table_schema = %s AND table_type = 'BASE TABLE' ORDER BY table_name",
+        (database,),
+    )
+    engines = {str(name): str(engine) for name, engine in cursor.fetchall()}
+    if "wp_options" not in engines:
+        raise Fault(f"database {database} holds no WordPress")
+    return {
+        "engines": engines,
+        "rows": count(cursor, list(engines)),
+        "views": names("SELECT table_name FROM information_schema.views WHERE table_schema = %s ORDER BY 1"),
+        "triggers": names("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = %s ORDER BY 1"),
+        "routines": names("SELECT routine_name FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1"),
+        "events": names("SELECT event_name FROM information_schema.events WHERE event_schema = %s ORDER BY 1"),
+        "db_version": _option(cursor, "db_version"),
+        "active_plugins": sorted(_texts(_option(cursor, "active_plugins"))),
+        "stylesheet": _option(cursor, "stylesheet"),
+        **_people(cursor),
+    }
+
+
+def count(cursor: pymysql.cursors.Cursor, tables: list[str]) -> dict[str, int]:
+    """Return the rows of each table."""
+    rows = {}
+    for table in tables:
+        quoted = table.replace("`", "``")
+        cursor.execute(f"SELECT COUNT(*) FROM `{quoted}`")  # noqa: S608  (an identifier cannot be a parameter)
+        rows[table] = int(cursor.fetchone()[0])
+    return rows
+
+
+def attachments(database: str) -> set[str]:
+    """Return the path of every attachment's file, below uploads/."""
+    with connection(database) as cursor:
+        cursor.execute("SELECT meta_value FROM wp_postmeta WHERE meta_key = '_wp_attached_file'")
+        return {str(row[0]).lstrip("/") for row in cursor.fetchall() if row[0]}
+
+
+def _people(cursor: pymysql.cursors.Cursor) -> dict[str, Any]:
+    """Return who administers the site, and every way in that a restore would revive."""
+    cursor.execute(
+        "SELECT u.ID, u.user_login, u.user_email, m.meta_key, m.meta_value FROM wp_users u "
+        "LEFT JOIN wp_usermeta m ON m.user_id = u.ID "
+        "AND m.meta_key IN ('wp_capabilities', 'session_tokens', '_application_passwords') ORDER BY u.ID, m.umeta_id"
+    )
+    people: dict[int, str] = {}
+    administrators, sessions, application_passwords = [], [], []
+    for key, login, mail, meta, value in cursor.fetchall():
+        people[key] = login
+        if meta == "wp_capabilities" and "administrator" in _keys(value):
+            administrators.append({"login": login, "mail": mail})
+        elif meta == "session_tokens":
+            # The database holds the token's hash; its beginning is enough to tell one session from another.
+            sessions += [f"{login} {verifier[:16]}" for verifier in _keys(value)]
+        elif meta == "_application_passwords":
+            application_passwords += [f"{login} {entry['uuid']}" for entry in _entries(value)]
+    return {
+        "users": len(people),
+        "administrators": administrators,
+        "sessions": sorted(sessions),
+        "application_passwords": sorted(application_passwords),
+    }
+
+
+def _option(cursor: pymysql.cursors.Cursor, name: str) -> str:
+    cursor.execute("SELECT option_value FROM wp_options WHERE option_name = %s", (name,))
+    row = cursor.fetchone()
+    return str(row[0]) if row else ""
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse(text.encode())
+    except ValueError:
+        return None
+
+
+def _keys(text: str) -> list[str]:
+    value = _value(text)
+    return [key.decode(errors="replace") for key in value if isinstance(key, bytes)] if isinstance(value, dict) else []
+
+
+def _texts(text: str) -> list[str]:
+    value = _value(text)
+    found = value.values() if isinstance(value, dict) else []
+    return [entry.decode(errors="replace") for entry in found if isinstance(entry, bytes)]
+
+
+def _entries(text: str) -> list[dict[str, str]]:
+    value = _value(text)
+    found = value.values() if isinstance(value, dict) else []
+    return [{"uuid": entry.get(b"uuid", b"").decode()} for entry in found if isinstance(entry, dict)]

@@ -1,0 +1,112 @@
+"""One restic repository: plain restic, nothing of ours around it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backup.faults import Fault
+
+NO_REPOSITORY = 10  # restic's exit codes: documented by restic, and new ones may come (D4: none but 0 is a success)
+MEANING = {
+    1: "failed",
+    2: "crashed",
+    3: "could not read every file",
+    NO_REPOSITORY: "found no repository",
+    11: "found the repository locked",
+    12: "was given the wrong key",
+    130: "was interrupted",
+}
+LOCAL = "/repository"  # where a repository in a directory is mounted
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a repository is, and how to open it; read from the request, never from arguments or environment."""
+
+    address: str
+    key: str
+    credentials: dict[str, str]
+    login_key: str = ""
+    host_key: str = ""
+
+    def run(self, *arguments: str) -> str:
+        """Run restic to its end; return what it printed.
+
+        Raises:
+            Fault: its exit code is not 0.
+
+        """
+        return "".join(self.stream(*arguments))
+
+    def stream(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> Iterator[str]:
+        """Run restic and yield its lines as they come.
+
+        Raises:
+            Fault: its exit code is not among ``accept``; raised after the last line.
+
+        """
+        command = ["restic", *self._options(), *arguments]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/tmp",
+            "RESTIC_REPOSITORY": self.address,
+            "RESTIC_PASSWORD": self.key,
+            "RESTIC_PROGRESS_FPS": "0.016",
+            **self.credentials,
+        }
+        with (
+            Path("/tmp/restic-errors").open("w+b") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+        ):
+            yield from process.stdout or ()
+            code = process.wait()
+            errors.seek(0)
+            said = " ".join(errors.read().decode(errors="replace").split())[-600:]
+        if code not in accept:
+            raise Fault(f"restic {arguments[0]} {MEANING.get(code, 'ended')} (exit code {code}): {said}", code)
+
+    def initialize(self) -> bool:
+        """Make the repository unless it is there; return whether it was made.
+
+        Raises:
+            Fault: it cannot be reached, or is there with another key.
+
+        """
+        try:
+            self.run("cat", "config")
+        except Fault as fault:
+            if fault.exit_code != NO_REPOSITORY:
+                raise
+            self.run("init")
+            return True
+        return False
+
+    def snapshots(self, *tags: str) -> list[dict[str, Any]]:
+        """Return the snapshots that carry all of ``tags``, oldest first."""
+        found = json.loads(self.run("snapshots", "--json", "--tag", ",".join(tags)))
+        return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+
+    def locks(self) -> list[dict[str, Any]]:
+        """Return who holds a lock."""
+        names = self.run("list", "locks", "--no-lock").split()
+        return [json.loads(self.run("cat", "lock", name, "--no-lock")) for name in names]
+
+    def _options(self) -> list[str]:
+        """Return what every call of restic needs: no cache beside a directory, a pinned key for SFTP."""
+        options = ["--no-cache"] if self.address.startswith("/") else []
+        if self.address.startswith("sftp:"):
+            folder = Path("/tmp/ssh")
+            folder.mkdir(mode=0o700, exist_ok=True)
+            for name, content in (("key", self.login_key), ("known_hosts", f"* {self.host_key}")):
+                (folder / name).touch(mode=0o600)
+                (folder / name).write_text(content.rstrip("\n") + "\n")
+            arguments = (
+                f"-i {folder}/key -o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=yes "
+                "-o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=3"
+            )
+            options += ["-o", f"sftp.args={arguments}"]
+        return options

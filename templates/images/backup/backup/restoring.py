@@ -1,0 +1,165 @@
+"""The way back: a snapshot fetched into a generation, its dump loaded, its addresses changed, all of it compared."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from backup import database, files
+from backup.faults import Fault
+from backup.repository import Repository
+from backup.serialized import replace
+
+SITE = Path("/site")  # the site's directory on its host, with its generations and sets of media
+BATCH = 500  # rows rewritten between two commits
+
+
+def _generation(request: dict[str, Any]) -> Path:
+    return SITE / "generations" / str(request["number"])
+
+
+def fetch(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+    """Restore a snapshot beside its generation, then move its parts into their places; return its manifest.
+
+    Raises:
+        Fault: restic failed, or the snapshot is another site's (D12).
+
+    """
+    generation = _generation(request)
+    fetched = generation / "fetched"
+    content, media = generation / "content", SITE / request["media"]
+    generation.mkdir(parents=True, exist_ok=True)
+    if not (generation / "manifest.json").exists():
+        shutil.rmtree(fetched, ignore_errors=True)
+        repository.run("restore", f"{request['snapshot']}:/site", "--target", str(fetched), *_excluded(request))
+        manifest = json.loads((fetched / "manifest.json").read_text())
+        _require_own(manifest, request)
+        # The dump first and the manifest last: whoever finds the manifest here finds all of it.
+        (fetched / "database.sql").rename(generation / "database.sql")
+        (fetched / "manifest.json").rename(generation / "manifest.json")
+    if request["files"]:
+        files.place(fetched / "wp-content", content, media, request["uid"])
+    shutil.rmtree(fetched, ignore_errors=True)
+    found: dict[str, Any] = json.loads((generation / "manifest.json").read_text())
+    return found
+
+
+def _excluded(request: dict[str, Any]) -> list[str]:
+    return [] if request["files"] else ["--exclude", "/wp-content"]
+
+
+def _require_own(manifest: dict[str, Any], request: dict[str, Any]) -> None:
+    for key in ("site", "namespace"):
+        if manifest[key] != request["identity"][key]:
+            raise Fault(f"the snapshot is of {key} {manifest[key]!r}, not of {request['identity'][key]!r}")
+
+
+def load(request: dict[str, Any]) -> dict[str, Any]:
+    """Load the fetched dump into the generation's database, as its own user."""
+    generation = _generation(request)
+    dump = generation / "database.sql"
+    if dump.exists():  # it goes when it is loaded: a repetition after that has nothing to do
+        database.load(dump, generation / "secrets" / "generation.json")
+        dump.unlink()
+    return {}
+
+
+def rewrite(request: dict[str, Any]) -> dict[str, Any]:
+    """Replace the site's old address by its new one in every text of the database; return how many rows changed."""
+    pairs = [
+        (f"{before}{request['old']}".encode(), f"{before}{request['new']}".encode())
+        for before in ("//", "\\/\\/", "%2F%2F")
+    ]
+    changed = 0
+    with database.connection(request["database"]) as cursor:
+        try:
+            for table, key, columns in _texts(cursor, request["database"]):
+                changed += _rewrite_table(cursor, table, key, columns, pairs)
+        except pymysql.MySQLError as error:
+            raise Fault(f"changing addresses: {error}") from None
+    return {"changed": changed}
+
+
+def _texts(cursor: pymysql.cursors.Cursor, name: str) -> list[tuple[str, list[str], list[str]]]:
+    """Return each base table with its primary key and its columns of text."""
+    cursor.execute(
+        "SELECT c.table_name, c.column_name, c.data_type, c.column_key FROM information_schema.columns c "
+        "JOIN information_schema.tables t USING (table_schema, table_name) "
+        "WHERE c.table_schema = %s AND t.table_type = 'BASE TABLE' ORDER BY c.table_name, c.ordinal_position",
+        (name,),
+    )
+    tables: dict[str, tuple[list[str], list[str]]] = {}
+    for table, column, kind, role in cursor.fetchall():
+        key, columns = tables.setdefault(str(table), ([], []))
+        if role == "PRI":
+            key.append(str(column))
+        elif kind in ("char", "varchar", "tinytext", "text", "mediumtext", "longtext"):
+            columns.append(str(column))
+    # A post's guid is an identifier, not an address: WordPress says never to change it.
+    return [
+        (table, key, [column for column in columns if (table, column) != ("wp_posts", "guid")])
+        for table, (key, columns) in tables.items()
+        if key and columns
+    ]
+
+
+def _rewrite_table(
+    cursor: pymysql.cursors.Cursor, table: str, key: list[str], columns: list[str], pairs: list[tuple[bytes, bytes]]
+) -> int:
+    changed = 0
+    where = " AND ".join(f"{_quoted(column)} = %s" for column in key)
+    for column in columns:
+        cursor.execute(f"SELECT {', '.join(map(_quoted, key))}, {_quoted(column)} FROM {_quoted(table)}")  # noqa: S608
+        for *identity, text in cursor.fetchall():
+            if not text:
+                continue
+            new = text.encode()
+            for before, after in pairs:
+                new = replace(new, before, after)
+            if new != text.encode():
+                cursor.execute(
+                    f"UPDATE {_quoted(table)} SET {_quoted(column)} = %s WHERE {where}",  # noqa: S608
+                    (new.decode(), *identity),
+                )
+                changed += 1
+        cursor.connection.commit()
+    return changed
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says, of the generation as it is now; with the hashes of the files that one names."""
+    content, media = _generation(request) / "content", SITE / request["media"]
+    described = files.describe(content, 0)
+    uploads = files.describe(media, 0)
+    return {
+        "database": database.describe(request["database"]),
+        "content": {
+            "files": described["files"] + uploads["files"],
+            "bytes": described["bytes"] + uploads["bytes"],
+            "sample": {
+                path: files.sha256(
+                    media / path.removeprefix("uploads/") if path.startswith("uploads/") else content / path
+                )
+                for path in request["sample"]
+            },
+            "plugins": described["plugins"],
+            "themes": described["themes"],
+        },
+    }
+
+
+def code(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the hash of every code file of a generation: plugins, themes and what lies beside them."""
+    content = _generation(request) / "content"
+    found = {}
+    for path, _state in files.walk(content):
+        name = os.fsencode(path.relative_to(content)).decode(errors="replace")
+        found[name] = files.sha256(path) if path.is_file() and not path.is_symlink() else "link"
+    return found

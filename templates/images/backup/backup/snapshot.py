@@ -1,0 +1,172 @@
+"""Taking a snapshot: dump first, then files, one snapshot of both; it counts when all of it was seen to be there."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backup import database, files
+from backup.faults import Fault
+from backup.repository import Repository
+
+SITE = Path("/site")  # dump, manifest and wp-content, as the snapshot shows them
+CONTENT = SITE / "wp-content"
+UPLOADS = CONTENT / "uploads"
+DUMP, MANIFEST = SITE / "database.sql", SITE / "manifest.json"
+TRIES = 3
+
+
+@dataclass
+class _Seen:
+    """What restic said that it read."""
+
+    summary: dict[str, Any] = field(default_factory=dict)
+    paths: set[str] = field(default_factory=set)
+    bytes: int = 0
+
+
+def take(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+    """Take one verified snapshot of the site; return its id, figures and manifest.
+
+    A snapshot in which the site changed so that files and dump do not fit together is taken again. On
+    the last try a site whose files change all the time is taken as it is, and its manifest says so.
+
+    Raises:
+        Fault: the dump or restic failed, or attachments were missing again and again.
+
+    """
+    before = repository.snapshots(f"operation:{request['operation']}") if request["again"] else []
+    if before:  # an earlier run took it, and died before that was recorded
+        return _adopt(repository, before[-1])
+    began = time.monotonic()
+    unsound: list[str] = []
+    for left in reversed(range(TRIES)):
+        manifest = _write(request, settled=left > 0)
+        wanted = _attachments(request["database"])
+        try:
+            seen = _read_into(repository, request, manifest)
+        except Fault as fault:
+            if fault.exit_code != 3 or left == 0:  # a file that went while restic was on its way to it
+                raise
+            unsound.append(str(fault))
+            continue
+        problem = _problem(manifest, wanted, seen)
+        if problem is None:
+            return {
+                "snapshot": seen.summary["snapshot_id"],
+                "time": seen.summary.get("backup_end", ""),
+                "new_bytes": seen.summary["data_added_packed"],
+                "total_bytes": seen.summary["total_bytes_processed"],
+                "files": len(seen.paths),
+                "seconds": round(time.monotonic() - began, 3),
+                "retaken": len(unsound),
+                "manifest": manifest,
+            }
+        unsound.append(problem)
+        _withdraw(repository, request, seen.summary["snapshot_id"])
+    raise Fault(f"no sound snapshot in {TRIES} tries: {unsound[-1]}")
+
+
+def _write(request: dict[str, Any], *, settled: bool) -> dict[str, Any]:
+    """Write dump and manifest."""
+    rows = _dump(request["database"])
+    described = database.describe(request["database"])
+    described["rows"] = {table: rows.get(table, 0) for table in described["engines"]}
+    manifest: dict[str, Any] = {
+        **request["identity"],
+        "settled": settled,
+        "database": {**described, "bytes": DUMP.stat().st_size, "sha256": files.sha256(DUMP)},
+        "content": files.describe(CONTENT, request["operation"]),
+    }
+    MANIFEST.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    return manifest
+
+
+def _dump(name: str) -> dict[str, int]:
+    """Dump the database until every table that stood still meanwhile has its rows in the dump."""
+    for _ in range(TRIES):
+        with database.connection(name) as cursor:
+            cursor.execute(
+                "SELECT table_name FROM information_schema.tables "
+                "WHERE table_schema = %s AND table_type = 'BASE TABLE'",
+                (name,),
+            )
+            before = database.count(cursor, [str(row[0]) for row in cursor.fetchall()])
+        dumped = database.dump(name, DUMP)
+        with database.connection(name) as cursor:
+            after = database.count(cursor, list(before))
+        wrong = [table for table, rows in before.items() if rows == after[table] != dumped.get(table, 0)]
+        if not wrong:
+            return dumped
+    table = wrong[0]
+    raise Fault(f"table {table} has {after[table]} rows, its dump has {dumped.get(table, 0)}")
+
+
+def _attachments(name: str) -> set[str]:
+    """Return the attachments whose file is there now: each must be in the snapshot (D8)."""
+    return {path for path in database.attachments(name) if (UPLOADS / path).is_file()}
+
+
+def _read_into(repository: Repository, request: dict[str, Any], manifest: dict[str, Any]) -> _Seen:
+    tags = [f"site:{manifest['site']}", f"namespace:{manifest['namespace']}", f"operation:{request['operation']}"]
+    seen = _Seen()
+    for line in repository.stream(
+        "backup", str(SITE), "--json", "--verbose=2", "--host", manifest["site"], "--tag", ",".join(tags),
+        "--time", request["time"],
+    ):  # fmt: skip
+        message = json.loads(line)
+        kind = message.get("message_type")
+        if kind == "verbose_status" and message.get("action") in ("new", "modified", "unchanged"):
+            if not message["item"].endswith("/"):
+                seen.paths.add(message["item"])
+                seen.bytes += message.get("data_size", 0)
+        elif kind == "summary":
+            seen.summary = message
+    if not seen.summary.get("snapshot_id"):
+        raise Fault("restic ended well, but named no snapshot")
+    return seen
+
+
+def _problem(manifest: dict[str, Any], wanted: set[str], seen: _Seen) -> str | None:
+    """Return why the snapshot does not hold what its manifest says."""
+    missing = [path for path in wanted if f"{UPLOADS}/{path}" not in seen.paths]
+    if missing:
+        return f"{len(missing)} attachments are not in it, such as {missing[0]}"
+    if files.sha256(DUMP) != manifest["database"]["sha256"]:
+        return "the dump changed while it was read"
+    if not manifest["settled"]:
+        return None
+    content = manifest["content"]
+    count = len(seen.paths) - 2  # dump and manifest
+    size = seen.summary["total_bytes_processed"] - DUMP.stat().st_size - MANIFEST.stat().st_size
+    if (count, size) != (content["files"], content["bytes"]):
+        return f"it has {count} files and {size} bytes, the manifest {content['files']} and {content['bytes']}"
+    changed = [path for path, digest in content["sample"].items() if files.sha256(CONTENT / path) != digest]
+    return f"{changed[0]} changed meanwhile" if changed else None
+
+
+def _withdraw(repository: Repository, request: dict[str, Any], snapshot: str) -> None:
+    """Forget an unsound snapshot; a target that only takes additions keeps it, and a later one stands before it."""
+    if not request["append_only"]:
+        repository.run("forget", snapshot)
+
+
+def _adopt(repository: Repository, found: dict[str, Any]) -> dict[str, Any]:
+    summary = found.get("summary", {})
+    return {
+        "snapshot": found["id"],
+        "time": found["time"],
+        "new_bytes": summary.get("data_added_packed", 0),
+        "total_bytes": summary.get("total_bytes_processed", 0),
+        "files": summary.get("total_files_processed", 0),
+        "seconds": 0.0,
+        "retaken": 0,
+        "manifest": json.loads(repository.run("dump", found["id"], str(MANIFEST))),
+    }
+
+
+def tidy() -> None:
+    """Remove dump and manifest: what is in the repository need not lie on the host as well."""
+    for path in (DUMP, MANIFEST):
+        path.unlink(missing_ok=True)

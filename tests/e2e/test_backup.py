@@ -1,0 +1,94 @@
+"""Backup, drill and restore of a real site: what comes back is what was there."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.town import Town
+
+SITE = "kayane"
+RESTORE = "restic -r /r --no-cache --no-lock restore latest --target /tmp/out >/dev/null && ls /tmp/out/site"
+
+
+@pytest.fixture(scope="module")
+def site(town: Town) -> Iterator[Town]:
+    """A town with a site that was backed up once."""
+    town.create(SITE)
+    town.run("backup", SITE)
+    yield town
+
+
+def content_hash(town: Town) -> str:
+    """Return the hash over the association's content."""
+    return str(town.json("status", SITE)["content_sha256"])
+
+
+def repository(town: Town) -> tuple[Path, dict[str, str]]:
+    """Return the repository's directory, and the environment with which plain restic opens it."""
+    from provisioner.keys import Keys
+
+    return town.folder / "backups" / SITE, {"RESTIC_PASSWORD": Keys(town.state).repository(SITE)}
+
+
+def test_a_backup_changes_nothing_and_leaves_no_dump(site: Town) -> None:
+    before = content_hash(site)
+    outcome = site.json("backup", SITE)[0]
+    assert outcome["exit_code"] == 0
+    assert outcome["files"] > 200
+    assert content_hash(site) == before
+    assert not list((site.data_root / "sites" / SITE / "backup").glob("*.sql"))
+
+
+def test_a_drill_proves_the_newest_snapshot_and_leaves_nothing(site: Town) -> None:
+    before, existing = content_hash(site), site.belongings()
+    assert site.json("drill", SITE)[0]["outcome"] == "proven"
+    assert site.belongings() == existing
+    assert content_hash(site) == before
+    events = [event["kind"] for event in site.json("log", SITE)]
+    assert "drill proved a snapshot" in events
+
+
+def test_a_restore_brings_back_what_was_deleted(site: Town) -> None:
+    before = content_hash(site)
+    site.run("backup", SITE)
+    site.sql(
+        f"DELETE FROM {SITE}_1.wp_posts; UPDATE {SITE}_1.wp_options SET option_value='x' WHERE option_name='blogname'"  # noqa: S608
+    )
+    assert content_hash(site) != before
+    answer = site.json("restore", SITE)
+    assert answer["generation"] == 2
+    assert content_hash(site) == before
+    assert site.get(SITE).status == 200
+    assert site.run("doctor").stdout.startswith("all is well")
+
+
+def test_plain_restic_opens_the_repository(site: Town) -> None:
+    """The image's own restic, and nothing of ours around it, lists and restores a snapshot."""
+    folder, key = repository(site)
+    image = site.docker().images.list(name="provision/backup")[0].id or ""
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-e",
+        "RESTIC_PASSWORD",
+        "-v",
+        f"{folder}:/r",
+        "--entrypoint",
+    ]
+    listed = subprocess.run(
+        [*command, "restic", image, "-r", "/r", "--no-cache", "--no-lock", "snapshots", "--json"],
+        env={"PATH": "/usr/bin:/bin", **key}, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    newest = json.loads(listed)[-1]
+    assert f"site:{SITE}" in newest["tags"]
+    restored = subprocess.run(
+        [*command, "sh", image, "-c", RESTORE],
+        env={"PATH": "/usr/bin:/bin", **key}, check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    assert restored == ["database.sql", "manifest.json", "wp-content"]
