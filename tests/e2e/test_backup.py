@@ -18,7 +18,7 @@ def site(town: Town) -> Iterator[Town]:
     """A town with a site that was backed up once."""
     town.create(SITE)
     town.run("backup", SITE)
-    yield town
+    return town
 
 
 def content_hash(town: Town) -> str:
