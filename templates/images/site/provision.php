@@ -317,6 +317,7 @@ function checked(mixed $result): mixed
 define('WP_INSTALLING', true);
 define('WP_IMPORTING', true);
 ini_set('display_errors', 'stderr');
+ini_set('mysqlnd.net_read_timeout', '45'); // a database server that hangs is waited for no longer (A7)
 // WordPress dies with a page of HTML (no database, for instance): here it is one line.
 $die = static fn (): callable => static function (mixed $message): never {
     $html = $message instanceof WP_Error ? $message->get_error_message() : (string) $message;
