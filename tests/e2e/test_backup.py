@@ -2,11 +2,12 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.full_site import FullSite
 from tests.town import Town
 
 SITE = "kayane"
@@ -14,7 +15,7 @@ RESTORE = "restic -r /r --no-cache --no-lock restore latest --target /tmp/out >/
 
 
 @pytest.fixture(scope="module")
-def site(town: Town) -> Iterator[Town]:
+def site(town: Town) -> Town:
     """A town with a site that was backed up once."""
     town.create(SITE)
     town.run("backup", SITE)
@@ -55,7 +56,7 @@ def test_a_restore_brings_back_what_was_deleted(site: Town) -> None:
     before = content_hash(site)
     site.run("backup", SITE)
     site.sql(
-        f"DELETE FROM {SITE}_1.wp_posts; UPDATE {SITE}_1.wp_options SET option_value='x' WHERE option_name='blogname'"  # noqa: S608
+        f"DELETE FROM {SITE}_1.wp_posts; UPDATE {SITE}_1.wp_options SET option_value='x' WHERE option_name='blogname'"
     )
     assert content_hash(site) != before
     answer = site.json("restore", SITE)
@@ -92,3 +93,36 @@ def test_plain_restic_opens_the_repository(site: Town) -> None:
         env={"PATH": "/usr/bin:/bin", **key}, check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
     assert restored == ["database.sql", "manifest.json", "wp-content"]
+
+
+@pytest.mark.parametrize(
+    ("media", "media_bytes", "database_mb"),
+    [
+        pytest.param(60, 50_000, 3, id="small"),
+        pytest.param(2000, 512 * 1024, 100, id="large", marks=pytest.mark.acceptance),
+    ],
+)
+def test_all_of_a_full_site_comes_back(site: Town, media: int, media_bytes: int, database_mb: int) -> None:
+    """Backup, total destruction of the generation, restore: every file's hash and every table's checksum are equal."""
+    full = FullSite(site, f"full-{media}", 500, media, media_bytes, database_mb)
+    site.create(full.slug)
+    full.fill()
+    assert site.get(full.slug).status == 200
+    before = site.json("status", full.slug)
+    hashes, checksums = full.hashes(1, "media"), full.checksums(1)
+    assert len(hashes) >= media
+    taken = site.json("backup", full.slug)[0]
+    assert taken["exit_code"] == 0, taken
+    full.destroy()
+
+    began = time.monotonic()
+    restored = site.json("restore", full.slug)
+    print(f"{full.slug}: backup {taken['seconds']:.1f} s, restore {time.monotonic() - began:.1f} s")
+    assert site.get(full.slug).status == 200
+    assert "<!-- carnet -->" in site.get(full.slug).data.decode()
+    assert full.hashes(restored["generation"], f"media-{restored['generation']}") == hashes
+    assert full.checksums(restored["generation"]) == checksums
+    assert full.definers(restored["generation"]) == {f"{full.database(restored['generation'])}@localhost"}
+    after = site.json("status", full.slug)
+    for key in ("content_sha256", "administrators", "wordpress", "php", "image"):
+        assert after[key] == before[key]

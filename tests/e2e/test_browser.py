@@ -249,7 +249,7 @@ def test_an_expired_link_says_whom_to_ask(association: Association, visit: Visit
     visit.go(link)
     expect(visit.page.locator("#pass1")).to_be_visible()
     association.town.sql(
-        f"UPDATE {association.slug}_1.wp_users SET user_activation_key = "  # noqa: S608
+        f"UPDATE {association.slug}_1.wp_users SET user_activation_key = "
         "CONCAT(UNIX_TIMESTAMP() - 15 * 86400, ':', SUBSTRING_INDEX(user_activation_key, ':', -1)) "
         f"WHERE user_email = 'secretariat.{association.slug}@example.org'"
     )

@@ -164,7 +164,7 @@ def counts(town: Town) -> dict[str, int]:
     """Return how many of each are on record, read beside `provision`."""
     with sqlite3.connect(f"file:{town.state / 'provision.db'}?mode=ro", uri=True) as database:
         tables = ("site", "contact", "agreement", "generation", "operation", "operationstep", "mail", "event")
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}  # noqa: S608
+        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
 
 
 def files(town: Town) -> set[Path]:
@@ -350,7 +350,7 @@ def stored(town: Town, kept: Kept) -> str:
     """Return what the state has, read beside `provision`."""
     of_contact = kept.key == "contacts.0.name"
     table, column = ("contact JOIN site ON site.id = site_id", "contact.name") if of_contact else ("site", kept.key)
-    query = f"SELECT {column} FROM {table} WHERE slug = ?"  # noqa: S608
+    query = f"SELECT {column} FROM {table} WHERE slug = ?"
     with sqlite3.connect(f"file:{town.state / 'provision.db'}?mode=ro", uri=True) as database:
         return str(database.execute(query, [kept.slug]).fetchone()[0])
 

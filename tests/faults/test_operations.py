@@ -57,7 +57,7 @@ def check_converged(town: Town, slug: str, before: dict[str, set[str]], *, exist
         assert after["databases"] - before["databases"] == {f"{name}_1"}
         assert after["users"] - before["users"] == {f"{name}_1"}
         assert town.get(slug).status == 200
-        users = town.sql(f"SELECT user_login FROM {name}_1.wp_users ORDER BY ID").split()  # noqa: S608
+        users = town.sql(f"SELECT user_login FROM {name}_1.wp_users ORDER BY ID").split()
         assert users == ["presidence", "secretariat"]
         invitations = [mail for mail in town.json("mail", "list") if mail["site"] == slug]
         assert len(invitations) == len(users)
