@@ -51,8 +51,9 @@ check: .venv/dev ## Format, lint, types, layers, sizes
 	$(BIN)/lint-imports
 	$(BIN)/python tests/house.py
 
-bench: engine .venv/dev ## Measure create against the floor, memory, --help; print the table of docs/bench.md
+bench: engine .venv/dev ## Measure creating, backups and restores against their baselines; print the tables of docs/bench.md
 	$(BIN)/python -m tests.bench.bench
+	$(BIN)/python -m tests.bench.backups
 
 format: .venv/dev ## Format and sort
 	$(BIN)/ruff format provisioner templates tests
