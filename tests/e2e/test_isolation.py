@@ -123,7 +123,7 @@ def secrets(town: Town) -> dict[str, str]:
     found["secret.key"] = (town.state / "secret.key").read_text().strip()
     for key in [*town.state.rglob("*.key"), *town.data_root.glob("edge/conf/*/certificates/*.key")]:
         if key.name != "secret.key":
-            found[str(key)] = key.read_text().splitlines()[1]  # the first line of what it says
+            found[str(key)] = max(key.read_text().splitlines(), key=len)  # of a PEM file, a line of what it says
     return found
 
 
