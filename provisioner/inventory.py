@@ -194,6 +194,28 @@ class SitePolicy(Section):
     )
 
 
+class UpgradePolicy(Section):
+    """How sites are upgraded."""
+
+    freeze_seconds: Annotated[int, Field(ge=5, le=600)] = Field(
+        60, description="Seconds for which an upgrade may refuse writes at most; a site that would need more is left."
+    )
+
+
+class ExtensionPolicy(Section):
+    """Updates of plugins and themes."""
+
+    mirror: FilePath | None = Field(
+        None, description="Directory of packages: plugins/SLUG-VERSION.zip, themes/SLUG-VERSION.zip."
+    )
+    after_days: Annotated[int, Field(ge=0, le=365)] = Field(
+        3, description="Days that a package lies in the mirror before sites get it."
+    )
+    held: dict[str, list[str]] = Field(
+        default_factory=dict, description='By site: the extensions that it keeps as they are; "*" for all of them.'
+    )
+
+
 class Policy(Section):
     """Rules that the council chooses."""
 
@@ -206,6 +228,8 @@ class Policy(Section):
         7, description="Days that a generation is kept after another took its place; `provision undo` returns to it."
     )
     parallel: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Sites worked on at the same time.")
+    upgrade: UpgradePolicy = Field(default_factory=UpgradePolicy, description="How sites are upgraded.")
+    extensions: ExtensionPolicy = Field(default_factory=ExtensionPolicy, description="Updates of plugins and themes.")
 
 
 class Inventory(Section):

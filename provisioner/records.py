@@ -98,6 +98,12 @@ def generations(session: Session, site_id: int) -> list[Generation]:
     return list(session.exec(query.order_by(col(Generation.number))).all())
 
 
+def kept_generations(session: Session, site_id: int) -> list[Generation]:
+    """Return the generations of a site that rest, the one that was left last at the end."""
+    query = select(Generation).where(Generation.site_id == site_id, Generation.state == GenerationState.KEPT)
+    return list(session.exec(query.order_by(col(Generation.kept_until), col(Generation.number))).all())
+
+
 def next_generation(session: Session, site_id: int) -> int:
     """Return the number of the generation that a site gets next."""
     return max((generation.number for generation in generations(session, site_id)), default=0) + 1

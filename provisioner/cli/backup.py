@@ -13,11 +13,9 @@ from provisioner.cli import options
 if TYPE_CHECKING:
     from provisioner.operations.restore import Plan
 
-Slugs = Annotated[list[str] | None, typer.Argument(help="Sites, by their slugs.", show_default=False)]
-
 
 def backup(
-    slugs: Slugs = None,
+    slugs: options.Slugs = None,
     everything: Annotated[bool, typer.Option("--all", help="Every site.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Instead: check the repositories, and read a part of their data.")
@@ -61,7 +59,7 @@ def backup(
 
 
 def drill(
-    slugs: Slugs = None,
+    slugs: options.Slugs = None,
     due: Annotated[
         bool, typer.Option("--due", help="The sites whose proof is due, the longest unproven first.")
     ] = False,

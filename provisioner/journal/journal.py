@@ -18,7 +18,7 @@ from typing import Any, Generic, NoReturn
 from sqlmodel import Session, col, select
 
 from provisioner import clock, eventlog
-from provisioner.errors import Busy, Interrupted, NeedsHand, ProvisionError
+from provisioner.errors import Busy, Interrupted, Irrevocable, NeedsHand, ProvisionError
 from provisioner.journal import failpoint, lock
 from provisioner.journal.step import Step, W
 from provisioner.model.tables import UNFINISHED, Operation, OperationState, OperationStep, StepState
@@ -142,7 +142,8 @@ class Journal(Generic[W]):
         Only the first step waits for all: it holds the record by which the others know what to undo.
 
         Raises:
-            NeedsHand: some undo failed; says which and why.
+            NeedsHand: some undo failed; says which and why. Or nothing can be taken back any more, and the
+                operation is to be resumed.
 
         """
         rows = self._planned(operation)
@@ -160,12 +161,17 @@ class Journal(Generic[W]):
                 if step.undo not in settled:
                     settled.add(step.undo)
                     step.undo(work)
+            except Irrevocable as error:
+                message = f"{operation.message or operation.subject}; {error.message}"
+                self._close(operation, OperationState.RUNNING, message)
+                raise NeedsHand(message, f"provision resume {operation.subject}") from None
             except Exception as error:  # the remaining undos must still run
                 failures.append(f"{step.name}: {_words(error)}")
             else:
                 self._mark(operation, row.position, StepState.UNDONE)
         if failures:
-            message = f"{operation.subject}: could not undo {'; '.join(failures)}"
+            reason = f"{operation.message}; " if operation.message else f"{operation.subject}: "
+            message = f"{reason}could not undo {'; '.join(failures)}"
             self._close(operation, OperationState.NEEDS_HAND, message)
             raise NeedsHand(message, f"mend what it names, then: provision undo {operation.subject}")
         self._close(operation, OperationState.UNDONE, operation.message)
@@ -234,7 +240,7 @@ class Journal(Generic[W]):
         with self.store.transaction() as session:
             stored = session.get_one(Operation, operation.id)
             stored.state, stored.message = state, message
-            if state is not OperationState.UNDOING:
+            if state not in (OperationState.UNDOING, OperationState.RUNNING):
                 stored.ended_at = clock.now()
                 kind = f"{operation.kind} {state.value.replace('_', ' ')}"
                 eventlog.record(session, operation.subject, kind, operation.id, reason=message)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner import records
-from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.errors import BadInput, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
@@ -94,13 +94,7 @@ def plan(installation: Installation, slug: str, *, snapshot: str = "", at: datet
             raise BadInput(f"snapshot {chosen['snapshot'][:8]} is of {key} {manifest[key]!r}, not of {mine!r}")
     host = installation.host(site.host)
     needed = needed_bytes(manifest)
-    free = host_probes.free_disk(host) - host.settings.free_disk_mb * host_probes.MIB
-    if free < needed:
-        raise Unavailable(
-            f"{slug}: the restore needs {needed // host_probes.MIB} MiB on host {host.name}, "
-            f"{max(free, 0) // host_probes.MIB} MiB are free above free_disk_mb",
-            "free some space on its data root",
-        )
+    free = host_probes.require_space(host, needed, f"{slug}: the restore")
     return Plan(
         slug, chosen["snapshot"], chosen["taken_at"], manifest, _revived(installation, site, manifest), free, needed
     )
