@@ -106,6 +106,9 @@ class Mail(Section):
 
     sender: MailAddress = Field(description="From address of every mail.")
     server: MailServer | None = Field(None, description="SMTP server; without it, mails become files in `folder`.")
+    adviser: MailAddress | None = Field(
+        None, description="Who gets a copy of what is written to an association about its agreement."
+    )
     folder: FilePath = Field(Path("state/mail"), description="Where mails are written when no server is named.")
 
 

@@ -71,11 +71,15 @@ class StepState(StrEnum):
 
 
 class MailState(StrEnum):
-    """`queued` will be tried again; `dead` needs a person."""
+    """`queued` will be tried again; `dead` needs a person; `withdrawn` had become untrue before it left."""
 
     QUEUED = "queued"
     SENT = "sent"
     DEAD = "dead"
+    WITHDRAWN = "withdrawn"
+
+
+UNSENT = (MailState.QUEUED, MailState.DEAD)
 
 
 class Site(SQLModel, table=True):
@@ -250,7 +254,11 @@ class OperationStep(SQLModel, table=True):
 
 
 class Mail(SQLModel, table=True):
-    """A mail that must leave: inserted with the change it speaks of. ``occasion`` makes it unique."""
+    """A mail that must leave: inserted with the change it speaks of. ``occasion`` makes it unique.
+
+    ``matter`` is what it says to an association as a whole, the same for each contact who gets it; it is empty
+    for what concerns one person alone. ``day`` goes into the recipient's calendar, as ``day_says``.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     occasion: str = Field(unique=True)
@@ -261,8 +269,12 @@ class Mail(SQLModel, table=True):
     state: MailState = MailState.QUEUED
     subject: str
     body: str
+    matter: str = Field(default="", index=True)
+    day: date | None = None
+    day_says: str = ""
     created_at: datetime = Field(sa_type=UtcDateTime)
     attempts: int = 0
+    tried_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
     next_attempt_at: datetime = Field(sa_type=UtcDateTime)
     sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     outcome: str = ""

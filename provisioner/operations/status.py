@@ -16,7 +16,7 @@ from provisioner.journal import lock
 from provisioner.journal.journal import local_time, way_on
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
-from provisioner.model.tables import UNFINISHED, Generation, Mail, MailState, Operation, Site
+from provisioner.model.tables import UNFINISHED, UNSENT, Generation, Mail, MailState, Operation, Site
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
 
@@ -188,7 +188,7 @@ def _operations(session: Session, installation: Installation) -> Iterator[Attent
 
 
 def _mails(session: Session) -> Iterator[Attention]:
-    query = select(Mail, Site).where(Mail.site_id == Site.id, Mail.state != MailState.SENT)
+    query = select(Mail, Site).where(Mail.site_id == Site.id, col(Mail.state).in_(UNSENT))
     for mail, site in session.exec(query).all():
         fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
         reason = mail.outcome or "nobody has tried to send it yet"
