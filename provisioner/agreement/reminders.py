@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,7 +38,7 @@ class ReminderPolicy(BaseModel):
     contacts_yearly: bool = Field(True, description="On each anniversary of the start: are the contacts still right?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reminder:
     """One mail that an agreement calls for."""
 
@@ -63,7 +64,7 @@ def reminders(periods: Sequence[Term], policy: ReminderPolicy, start: date) -> l
     found = [reminder for number, period in enumerate(periods, 1) for reminder in _of_term(number, period, policy)]
     if policy.contacts_yearly:
         found += _of_contacts(periods, start)
-    return sorted(found, key=lambda reminder: (reminder.on, reminder.nominal))
+    return sorted(found, key=attrgetter("on", "nominal"))
 
 
 def due(of_one_site: Sequence[Reminder], today: date, sent: Collection[str]) -> list[Reminder]:
@@ -85,6 +86,7 @@ def is_working_day(day: date) -> bool:
     return day.weekday() < 5 and day not in _public_holidays(day.year)
 
 
+@cache
 def working_day_before(day: date) -> date:
     """Return ``day``, or the last working day before it."""
     while not is_working_day(day):
@@ -92,6 +94,7 @@ def working_day_before(day: date) -> date:
     return day
 
 
+@cache
 def working_day_after(day: date) -> date:
     """Return ``day``, or the first working day after it."""
     while not is_working_day(day):
@@ -125,12 +128,13 @@ def _of_term(number: int, period: Term, policy: ReminderPolicy) -> Iterator[Remi
 
 
 def _of_contacts(periods: Sequence[Term], start: date) -> Iterator[Reminder]:
-    years = periods[-1].end.year - start.year + 1
-    for day in (anniversary(start, year) for year in range(1, years)):
-        if day <= periods[-1].end:
-            number = sum(period.start <= day for period in periods)
+    day, year = anniversary(start, 1), 1
+    for number, period in enumerate(periods, 1):
+        while day <= period.end:
             on = working_day_before(day)
             yield Reminder(CONTACTS, number, on, True, plus_months(day, STALE_MONTHS), day)
+            year += 1
+            day = anniversary(start, year)
 
 
 @cache

@@ -46,18 +46,23 @@ def anniversary(start: date, years: int) -> date:
 def plus_months(day: date, months: int) -> date:
     """Return the same day of the month ``months`` later, or that month's last day when it does not exist."""
     year, month0 = divmod(day.year * 12 + day.month - 1 + months, 12)
-    return date(year, month0 + 1, min(day.day, calendar.monthrange(year, month0 + 1)[1]))
+    try:
+        return day.replace(year=year, month=month0 + 1)
+    except ValueError:
+        return date(year, month0 + 1, _length(year, month0 + 1))
 
 
 def notice_deadline(term_end: date, months: int) -> date:
     """Return the latest day D such that D + ``months`` months is not after ``term_end``."""
     year, month0 = divmod(term_end.year * 12 + term_end.month - 1 - months, 12)
-    length = calendar.monthrange(year, month0 + 1)[1]
-    candidate = date(year, month0 + 1, length)
-    # Within one month, D + months grows with D until it sticks at the target month's last day.
-    while plus_months(candidate, months) > term_end:
-        candidate -= ONE_DAY
-    return candidate
+    length = _length(year, month0 + 1)
+    # Every day of D's month that does not exist in the term end's month is taken to that month's last day.
+    ends_its_month = term_end.day == _length(term_end.year, term_end.month)
+    return date(year, month0 + 1, length if ends_its_month else min(term_end.day, length))
+
+
+def _length(year: int, month: int) -> int:
+    return calendar.monthrange(year, month)[1]
 
 
 def terms(start: date, *, term_years: int, count: int, notice_months: int) -> list[Term]:
