@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from provisioner import clock, records
+from provisioner import records
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.agreement.terms import Term, state_on
+from provisioner.agreement.terms import Term
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
@@ -174,9 +174,8 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
 
 def _agreement(session: Session, site: Site) -> AgreementDetails:
     record = records.agreement(session, site.key)
-    terms = records.agreement_terms(record)
-    state = state_on(clock.today(), record.signed_on, terms)
-    return AgreementDetails(state.value, record.start, record.signed_on, terms)
+    state = records.agreement_state(record)
+    return AgreementDetails(state.value, record.start, record.signed_on, records.agreement_terms(record))
 
 
 def _operations(session: Session, installation: Installation) -> Iterator[Attention]:

@@ -7,7 +7,7 @@ from sqlmodel.sql.sqltypes import AutoString
 import provisioner.model.tables
 
 revision = "0005"
-down_revision = "0002"
+down_revision = "0004"
 
 
 def upgrade() -> None:
