@@ -2,11 +2,13 @@
 
 import unicodedata
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 
 from sqlmodel import Session, col, or_, select
 
 from provisioner import clock
-from provisioner.agreement.reminders import Reminder, reminders
+from provisioner.agreement.reminders import Reminder, ReminderPolicy, reminders
 from provisioner.agreement.terms import AgreementState, Milestones, Term, state_at, terms
 from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
@@ -89,7 +91,14 @@ def agreement_state(record: Agreement) -> AgreementState:
 
 def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminder]:
     """Return the reminders of a signed agreement, if nobody ends it: its own dates, the inventory's leads."""
-    return reminders(agreement_terms(record), inventory.policy.agreement.reminders, record.start)
+    policy = inventory.policy.agreement.reminders.model_dump_json()
+    return _reminders(record.start, record.term_years, record.terms, record.notice_months, policy)
+
+
+@lru_cache(maxsize=5000)  # agreements share their first days: ten thousand begin on some three thousand
+def _reminders(start: date, term_years: int, count: int, notice_months: int, policy: str) -> list[Reminder]:
+    periods = terms(start, term_years=term_years, count=count, notice_months=notice_months)
+    return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
 
 
 def planned_changes(session: Session, site_id: int) -> list[PlannedChange]:

@@ -45,7 +45,7 @@ def post(
     existing = session.exec(select(Mail).where(Mail.occasion == occasion)).first()
     if existing is not None:
         if existing.state is not MailState.SENT:
-            existing.subject, existing.body = message.subject, message.body
+            existing.kind, existing.subject, existing.body = message.kind, message.subject, message.body
             existing.day, existing.day_says = message.day, message.day_says
         if existing.state is MailState.WITHDRAWN:
             existing.state, existing.next_attempt_at = MailState.QUEUED, clock.now()

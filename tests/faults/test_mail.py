@@ -1,4 +1,4 @@
-"""Mails leave once, encrypted, to whom they are meant for; or they wait, or a person is told (FAULTS B6, G1 to G3, G7)."""
+"""Mails leave once, encrypted, to whom they are meant for; or they wait, or a person is told (FAULTS B6, G1 to G7)."""
 
 import shutil
 import signal
@@ -94,7 +94,7 @@ class Office:
         return [{name: str(value) for name, value in mail.items()} for mail in found]
 
 
-RENEWED = {
+RENEWED: dict[str, Any] = {
     "deadline": date(2028, 9, 30),
     "term_years": 3,
     "next_start": date(2029, 1, 1),
@@ -281,7 +281,7 @@ def test_two_processes_send_each_mail_once(office: Office) -> None:
 def test_a_greylisted_mail_is_tried_for_five_days(office: Office) -> None:
     office.postfix.start(GREYLISTED)
     office.post("one")
-    day = datetime(2028, 10, 1, 12)
+    day = datetime(2028, 10, 1, 12, tzinfo=UTC)
     for passed, state in ((0, "queued"), (1, "queued"), (4.9, "queued"), (5.1, "dead")):
         now = (day + timedelta(days=passed)).isoformat()
         assert "451 4.7.1" in office.send("--due", code=3, PROVISION_NOW=now)
@@ -305,7 +305,7 @@ def test_a_mail_that_waits_is_not_tried_before_its_time(office: Office) -> None:
 def test_a_server_that_is_away_makes_no_mail_die(office: Office) -> None:
     office.post("one")
     for passed in (0, 3, 8):
-        now = (datetime(2028, 10, 1) + timedelta(days=passed)).isoformat()
+        now = (datetime(2028, 10, 1, tzinfo=UTC) + timedelta(days=passed)).isoformat()
         assert "Connection refused" in office.send("--due", code=3, PROVISION_NOW=now)
     office.postfix.start()
     assert office.send(PROVISION_NOW="2028-10-10").startswith("sent 1,")
