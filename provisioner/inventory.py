@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from provisioner.agreement.reminders import ReminderPolicy
 from provisioner.errors import BadInput
 from provisioner.fields import (
     BaseImage,
@@ -106,6 +107,9 @@ class Mail(Section):
 
     sender: MailAddress = Field(description="From address of every mail.")
     server: MailServer | None = Field(None, description="SMTP server; without it, mails become files in `folder`.")
+    adviser: MailAddress | None = Field(
+        None, description="Who gets a copy of what is written to an association about its agreement."
+    )
     folder: FilePath = Field(Path("state/mail"), description="Where mails are written when no server is named.")
 
 
@@ -177,6 +181,10 @@ class AgreementPolicy(Section):
     term_years: Annotated[int, Field(ge=1, le=10)] = Field(3, description="Years of one term.")
     terms: Annotated[int, Field(ge=1, le=10)] = Field(3, description="Terms at most: 3 × 3 years = nine years.")
     notice_months: Annotated[int, Field(ge=0, le=12)] = Field(3, description="Notice period in months.")
+    closing_days: Annotated[int, Field(ge=15, le=365)] = Field(
+        30, description="Days that a site stays readable, exports offered, after its agreement; then it is archived."
+    )
+    reminders: ReminderPolicy = Field(default_factory=ReminderPolicy, description="When reminders leave.")
 
 
 class SitePolicy(Section):

@@ -2,21 +2,26 @@
 
 import unicodedata
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 
 from sqlmodel import Session, col, or_, select
 
 from provisioner import clock
-from provisioner.agreement.terms import Term, terms
+from provisioner.agreement.reminders import Reminder, ReminderPolicy, reminders
+from provisioner.agreement.terms import AgreementState, Milestones, Term, state_at, terms
 from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
 from provisioner.model.tables import (
     Agreement,
+    ChangeState,
     Contact,
     Drill,
     Generation,
     GenerationState,
     Operation,
+    PlannedChange,
     Release,
     Site,
     SiteState,
@@ -66,6 +71,40 @@ def agreement(session: Session, site_id: int) -> Agreement:
 def agreement_terms(record: Agreement) -> list[Term]:
     """Return the terms of an agreement, by the policy that it was made under."""
     return terms(record.start, term_years=record.term_years, count=record.terms, notice_months=record.notice_months)
+
+
+def milestones(record: Agreement) -> Milestones:
+    """Return what people did to an agreement."""
+    return Milestones(
+        handed_over=record.handed_over_on,
+        signed=record.signed_on,
+        notice=record.notice_on,
+        notice_ends=record.notice_ends,
+        terminated=record.terminated_on,
+    )
+
+
+def agreement_state(record: Agreement) -> AgreementState:
+    """Return the state of an agreement at this instant."""
+    return state_at(clock.now(), milestones(record), agreement_terms(record))
+
+
+def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminder]:
+    """Return the reminders of a signed agreement, if nobody ends it: its own dates, the inventory's leads."""
+    policy = inventory.policy.agreement.reminders.model_dump_json()
+    return _reminders(record.start, record.term_years, record.terms, record.notice_months, policy)
+
+
+@lru_cache(maxsize=5000)  # agreements share their first days: ten thousand begin on some three thousand
+def _reminders(start: date, term_years: int, count: int, notice_months: int, policy: str) -> list[Reminder]:
+    periods = terms(start, term_years=term_years, count=count, notice_months=notice_months)
+    return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
+
+
+def planned_changes(session: Session, site_id: int) -> list[PlannedChange]:
+    """Return what is planned for a site and not done yet, by day."""
+    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == ChangeState.PLANNED)
+    return list(session.exec(query.order_by(col(PlannedChange.on))).all())
 
 
 def find_generation(session: Session, site_id: int, number: int) -> Generation | None:
@@ -189,7 +228,7 @@ def record_association(session: Session, inventory: Inventory, spec: Association
         Agreement(
             site_id=record.key,
             start=spec.agreement_start or clock.today(),
-            **inventory.policy.agreement.model_dump(),
+            **inventory.policy.agreement.model_dump(exclude={"reminders"}),
         )
     )
 

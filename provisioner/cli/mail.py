@@ -1,5 +1,7 @@
 """`provision mail`."""
 
+from typing import Annotated
+
 import typer
 
 from provisioner.cli import options
@@ -27,22 +29,60 @@ def list_mails(inventory: options.Inventory = None, json: options.Json = False) 
 
 
 @app.command()
-def retry(inventory: options.Inventory = None, json: options.Json = False) -> None:
+def retry(
+    due: Annotated[
+        bool, typer.Option("--due", help="Only what is due, for cron: a refused mail waits longer.")
+    ] = False,
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
     """Try again now to send every mail that has not left, those that were refused for good included.
 
     \b
     provision mail retry
+    provision mail retry --due
     """
     from provisioner.cli import output
     from provisioner.errors import NeedsHand
     from provisioner.installation import Installation
     from provisioner.mail import outbox
 
-    delivery = outbox.retry(Installation.open(inventory))
+    installation = Installation.open(inventory)
+    delivery = outbox.deliver_due(installation) if due else outbox.retry(installation)
     if json:
         output.machine(delivery)
     else:
+        withdrawn = f", withdrawn {delivery.withdrawn}" if delivery.withdrawn else ""
         reason = f" ({delivery.reason})" if delivery.reason else ""
-        output.line(f"sent {delivery.sent}, waiting {delivery.waiting}, refused for good {delivery.dead}{reason}")
+        left = f"sent {delivery.sent}, waiting {delivery.waiting}, refused for good {delivery.dead}"
+        output.line(f"{left}{withdrawn}{reason}")
     if delivery.reason:
         raise typer.Exit(NeedsHand.exit_code)
+
+
+@app.command("test")
+def send_test(
+    address: Annotated[str, typer.Argument(help="Where the mail goes.", show_default=False)],
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
+    """Send one mail now, to see whether mails leave, and say what the server answered.
+
+    \b
+    provision mail test informatique@example.org
+    """
+    from provisioner.cli import output
+    from provisioner.errors import BadInput
+    from provisioner.fields import mail_address
+    from provisioner.installation import Installation
+    from provisioner.mail import outbox
+
+    try:
+        mail_address(address)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    proof = outbox.send_test(Installation.open(inventory), address)
+    if json:
+        output.machine({"to": address, "outcome": proof})
+    else:
+        output.line(f"{address}: {proof}")

@@ -71,12 +71,31 @@ class StepState(StrEnum):
     UNDONE = "undone"
 
 
+class ChangeKind(StrEnum):
+    """What is planned for a site whose agreement ends."""
+
+    READ_ONLY = "read_only"
+    ARCHIVE = "archive"
+
+
+class ChangeState(StrEnum):
+    """How far a planned change has come."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
 class MailState(StrEnum):
-    """`queued` will be tried again; `dead` needs a person."""
+    """`queued` will be tried again; `dead` needs a person; `withdrawn` had become untrue before it left."""
 
     QUEUED = "queued"
     SENT = "sent"
     DEAD = "dead"
+    WITHDRAWN = "withdrawn"
+
+
+UNSENT = (MailState.QUEUED, MailState.DEAD)
 
 
 class Site(SQLModel, table=True):
@@ -203,7 +222,25 @@ class Agreement(SQLModel, table=True):
     term_years: int
     terms: int
     notice_months: int
+    closing_days: int
+    handed_over_on: date | None = None  # the document was made, to be signed
     signed_on: date | None = None
+    notice_on: date | None = None
+    notice_ends: date | None = None  # last day of the term that the notice keeps from being renewed
+    notice_from: str | None = None  # who gave it; kept when the notice is taken back
+    terminated_on: date | None = None  # first day without agreement
+    termination_reason: str | None = None
+
+
+class PlannedChange(SQLModel, table=True):
+    """What is to become of a site on a day to come; shown, and cancellable, until that day's nightly run does it."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
+    kind: ChangeKind
+    on: date
+    state: ChangeState = ChangeState.PLANNED
+    operation_id: int  # the one that planned it
 
 
 class Operation(SQLModel, table=True):
@@ -252,7 +289,11 @@ class OperationStep(SQLModel, table=True):
 
 
 class Mail(SQLModel, table=True):
-    """A mail that must leave: inserted with the change it speaks of. ``occasion`` makes it unique."""
+    """A mail that must leave: inserted with the change it speaks of. ``occasion`` makes it unique.
+
+    ``matter`` is what it says to an association as a whole, the same for each contact who gets it; it is empty
+    for what concerns one person alone. ``day`` goes into the recipient's calendar, as ``day_says``.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     occasion: str = Field(unique=True)
@@ -263,8 +304,12 @@ class Mail(SQLModel, table=True):
     state: MailState = MailState.QUEUED
     subject: str
     body: str
+    matter: str = Field(default="", index=True)
+    day: date | None = None
+    day_says: str = ""
     created_at: datetime = Field(sa_type=UtcDateTime)
     attempts: int = 0
+    tried_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
     next_attempt_at: datetime = Field(sa_type=UtcDateTime)
     sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     outcome: str = ""

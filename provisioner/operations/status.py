@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from provisioner import clock, records
+from provisioner import records
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.agreement.terms import Term, state_on
+from provisioner.agreement.terms import Term
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import local_time, way_on
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
-from provisioner.model.tables import UNFINISHED, Generation, Mail, MailState, Operation, Site
+from provisioner.model.tables import UNFINISHED, UNSENT, Generation, Mail, MailState, Operation, Site
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
 
@@ -174,9 +174,8 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
 
 def _agreement(session: Session, site: Site) -> AgreementDetails:
     record = records.agreement(session, site.key)
-    terms = records.agreement_terms(record)
-    state = state_on(clock.today(), record.signed_on, terms)
-    return AgreementDetails(state.value, record.start, record.signed_on, terms)
+    state = records.agreement_state(record)
+    return AgreementDetails(state.value, record.start, record.signed_on, records.agreement_terms(record))
 
 
 def _operations(session: Session, installation: Installation) -> Iterator[Attention]:
@@ -188,7 +187,7 @@ def _operations(session: Session, installation: Installation) -> Iterator[Attent
 
 
 def _mails(session: Session) -> Iterator[Attention]:
-    query = select(Mail, Site).where(Mail.site_id == Site.id, Mail.state != MailState.SENT)
+    query = select(Mail, Site).where(Mail.site_id == Site.id, col(Mail.state).in_(UNSENT))
     for mail, site in session.exec(query).all():
         fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
         reason = mail.outcome or "nobody has tried to send it yet"

@@ -99,8 +99,9 @@ class Association:
     def link(self, to: str) -> str:
         """Return the link of an invitation, from the mail as it was sent."""
         (path,) = (self.town.state / "mail").glob(f"*-invitation-{to}.{self.slug}@example.org.eml")
-        text = message_from_bytes(path.read_bytes(), policy=policy.default).get_content()
-        links = re.findall(r"https://\S+action=rp\S+", text)
+        text = message_from_bytes(path.read_bytes(), policy=policy.default).get_body(("plain",))
+        assert text is not None
+        links = re.findall(r"https://\S+action=rp\S+", text.get_content())
         assert len(links) == 1
         return str(links[0])
 

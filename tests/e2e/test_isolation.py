@@ -133,7 +133,9 @@ def tokens(town: Town) -> dict[str, str]:
     for path in (town.state / "mail").glob("*.eml"):
         mail = message_from_bytes(path.read_bytes(), policy=policy.default)
         if str(mail["To"]).partition("@")[0].endswith((f".{ROBBER}", f".{VICTIM}")):
-            link = re.search(r"key=(\w+)", mail.get_content())
+            text = mail.get_body(("plain",))
+            assert text is not None
+            link = re.search(r"key=(\w+)", text.get_content())
             assert link
             found[str(mail["To"])] = link[1]
     return found

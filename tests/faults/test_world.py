@@ -7,10 +7,8 @@ import io
 import itertools
 import json
 import os
-import pwd
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import tarfile
@@ -19,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from provisioner.steps.content import install_wordpress
 from provisioner.steps.invitation import queue_invitations
 from tests.faults.test_operations import check_converged, check_nothing_left
 from tests.faults.wire import How, Wire
-from tests.town import SECONDS, Town, association, free_port
+from tests.town import SECONDS, Town, association
 
 MIB = 1024 * 1024
 slow = pytest.mark.acceptance
@@ -797,190 +795,3 @@ def test_the_names_of_a_retired_site_stay_taken(crowded: Town, state: SiteState)
     finally:
         with store.transaction() as session:
             session.delete(retired)
-
-
-# B6: the mail server
-
-_MAIN = """
-compatibility_level = 3.6
-queue_directory = {root}/queue
-data_directory = {root}/data
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = localhost
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-mydestination =
-alias_maps =
-alias_database =
-virtual_mailbox_domains = example.org
-virtual_mailbox_base = {root}/mail
-virtual_mailbox_maps = static:all/
-virtual_uid_maps = static:{uid}
-virtual_gid_maps = static:{gid}
-virtual_minimum_uid = 1
-maillog_file = {root}/log
-maillog_file_prefixes = {root}
-smtpd_recipient_restrictions = {restrictions}
-smtpd_tls_security_level = {tls}
-smtpd_tls_chain_files = {root}/server.pem
-"""
-_MASTER = """
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-virtual unix - n n - - virtual
-error unix - - n - - error
-anvil unix - - n - 1 anvil
-tlsmgr unix - - n 1000? 1 tlsmgr
-postlog unix-dgram n - n - 1 postlogd
-"""
-
-
-@dataclass
-class Postfix:
-    """A real mail server on loopback, with its own queue, that takes mails or refuses them."""
-
-    root: Path
-    port: int = field(default_factory=free_port)
-    up: bool = False
-
-    def __post_init__(self) -> None:
-        self.root.chmod(0o755)
-        owner = pwd.getpwnam("postfix")
-        for name in ("conf", "queue", "data", "mail"):
-            (self.root / name).mkdir()
-        for name in ("data", "mail"):
-            os.chown(self.root / name, owner.pw_uid, -1)
-        self.authority, chain = self.root / "authority.pem", self.root / "server.pem"
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-        names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", str(self.authority)]
-        subprocess.run([*command.split(), *names], check=True, cwd=self.root, capture_output=True)
-        chain.write_text((self.root / "key.pem").read_text() + self.authority.read_text())
-        chain.chmod(0o600)
-
-    def start(self, restrictions: str = "permit_mynetworks, reject", tls: str = "none") -> None:
-        """Start, or start again with other rules."""
-        self.stop()
-        owner = pwd.getpwnam("postfix")
-        values = {"root": self.root, "uid": owner.pw_uid, "gid": owner.pw_gid, "restrictions": restrictions, "tls": tls}
-        (self.root / "conf/main.cf").write_text(_MAIN.format(**values))
-        (self.root / "conf/master.cf").write_text(_MASTER.format(port=self.port))
-        self._control("start")
-        self.up = True
-        deadline = time.monotonic() + 10
-        while not self._listens():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def _listens(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        """Stop this server."""
-        if self.up:
-            self._control("stop")
-            self.up = False
-
-    def _control(self, action: str) -> None:
-        subprocess.run(["postfix", "-c", str(self.root / "conf"), action], check=True, capture_output=True)
-
-    def delivered(self, count: int) -> list[str]:
-        """Return the mails in the mailbox, once there are ``count``."""
-        deadline = time.monotonic() + 10
-        while len(found := [path.read_text() for path in self.root.glob("mail/all/new/*")]) < count:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.1)
-        return found
-
-    def settings(self, **more: Any) -> dict[str, Any]:
-        """Return the inventory's section about mail."""
-        server = {"host": "localhost", "port": self.port, "security": "none", **more}
-        return {"mail": {"sender": "associations@example.org", "server": server}}
-
-
-@pytest.fixture
-def postfix() -> Iterator[Postfix]:
-    folder = Path(tempfile.mkdtemp(prefix="provision-postfix-"))
-    server = Postfix(folder)
-    try:
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
-
-
-def mails_of(town: Town, slug: str) -> list[dict[str, Any]]:
-    return [mail for mail in town.json("mail", "list") if mail["site"] == slug]
-
-
-@pytest.mark.parametrize(
-    ("restrictions", "state", "word"),
-    [
-        (None, "queued", "Connection refused"),
-        ("check_recipient_access static:{451 4.7.1 greylisted}", "queued", "451 4.7.1"),
-        ("check_recipient_access static:{550 5.1.1 unknown here}", "dead", "550 5.1.1"),
-    ],
-    ids=["absent", "451", "550"],
-)
-def test_a_mail_that_does_not_leave_waits(
-    crowded: Town, postfix: Postfix, restrictions: str | None, state: str, word: str
-) -> None:
-    """The site is created all the same; the mail leaves once, when the server takes it."""
-    slug = f"mail-{word.split()[0].lower()}"
-    environment = variant(crowded, **postfix.settings())
-    before = crowded.belongings()
-    if restrictions is not None:
-        postfix.start(restrictions)
-    assert begin(crowded, slug, **environment).end().code == 0
-    assert crowded.get(slug).status == 200
-    mails = mails_of(crowded, slug)
-    assert [mail["state"] for mail in mails] == [state, state]
-    assert all(word in mail["outcome"] for mail in mails)
-    attention = [item for item in crowded.json("status")["attention"] if item["command"] == "provision mail retry"]
-    assert [item["subject"] for item in attention] == [slug, slug]
-    assert crowded.run("mail", "retry", code=3, **environment).stdout.startswith("sent 0,")
-    postfix.start()
-    assert crowded.run("mail", "retry", **environment).stdout.startswith("sent 2, waiting 0, refused for good 0")
-    assert crowded.run("mail", "retry", **environment).stdout.startswith("sent 0,")
-    delivered = postfix.delivered(2)
-    assert len(delivered) == 2
-    for mail in mails:
-        assert sum(f"Message-ID: {mail['message_id']}" in text for text in delivered) == 1
-    check_converged(crowded, slug, before, exists=True)
-
-
-def test_mails_leave_encrypted_and_only_to_whom_the_certificate_names(crowded: Town, postfix: Postfix) -> None:
-    before = crowded.belongings()
-    postfix.start(tls="encrypt")
-    environment = variant(crowded, **postfix.settings(security="starttls"))
-    assert begin(crowded, "encrypted", **environment).end().code == 0
-    assert all("certificate verify failed" in mail["outcome"] for mail in mails_of(crowded, "encrypted"))
-    assert not list(postfix.root.glob("mail/all/new/*"))
-    trusting = {**environment, "SSL_CERT_FILE": str(postfix.authority)}
-    assert crowded.run("mail", "retry", **trusting).stdout.startswith("sent 2,")
-    assert all("with ESMTPS" in text for text in postfix.delivered(2))
-    check_converged(crowded, "encrypted", before, exists=True)
-
-
-@slow
-def test_a_mail_that_is_refused_does_not_stop_the_next(crowded: Town, postfix: Postfix) -> None:
-    """One address refused, the other taken: each mail has its own fate."""
-    before = crowded.belongings()
-    (postfix.root / "refused").write_text("presidence.half@example.org 550 5.1.1 unknown\n")
-    postfix.start(f"check_recipient_access texthash:{postfix.root}/refused, permit_mynetworks, reject")
-    environment = variant(crowded, **postfix.settings())
-    assert begin(crowded, "half", **environment).end().code == 0
-    states = {mail["to"]: mail["state"] for mail in mails_of(crowded, "half")}
-    assert states == {"presidence.half@example.org": "dead", "secretariat.half@example.org": "sent"}
-    postfix.start()
-    crowded.run("mail", "retry", **environment)
-    assert len(postfix.delivered(2)) == 2
-    check_converged(crowded, "half", before, exists=True)

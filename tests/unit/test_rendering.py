@@ -135,6 +135,6 @@ def test_an_invitation_keeps_the_name_as_it_is(name: str) -> None:
         valid_until=date(2026, 12, 1),
     )
     assert name in message.subject or name.strip() in message.subject
-    assert f"« {name} »" in message.body
+    assert f"«\xa0{name}\xa0»" in message.body
     assert "https://kayane.assos.localhost/link\n" in message.body
     assert "1er décembre 2026" in message.body

@@ -1,0 +1,144 @@
+"""Mails about agreements: which reminders are due, what each says, to whom, and whether it still holds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from provisioner import clock, records
+from provisioner.agreement.reminders import CONTACTS, Reminder, due, working_day_after
+from provisioner.agreement.terms import IN_FORCE
+from provisioner.inventory import Inventory
+from provisioner.mail.messages import Message, compose
+from provisioner.model.tables import Agreement, Contact, Mail, MailState, Site, SiteState
+
+_ABOUT_AGREEMENTS = ("choice", "notice", "renewed", "attestation", "last_term", "notice_recorded", "closing")
+_TO_EVERY_CONTACT = ("choice", "notice", "last_term")  # what must be decided is told to all who may decide it
+_REMINDER = "reminder"
+CHUNK = 1000  # values of one query: SQLite takes no more than 32,766
+
+
+@dataclass(frozen=True)
+class Due:
+    """A reminder that an agreement calls for today."""
+
+    agreement: Agreement
+    reminder: Reminder
+
+    @property
+    def matter(self) -> str:
+        """Return what its mails are about: one reminder of one agreement, for ever."""
+        return f"{_REMINDER} {self.agreement.id} {self.reminder.key}"
+
+
+def in_force(session: Session) -> list[Agreement]:
+    """Return the agreements that are reminded of anything: signed, and nobody gave notice or ended them."""
+    gone = (SiteState.ARCHIVED, SiteState.DELETED)
+    query = select(Agreement).where(
+        Agreement.site_id == Site.id,
+        col(Site.state).not_in(gone),
+        col(Agreement.signed_on).is_not(None),
+        col(Agreement.notice_on).is_(None),
+        col(Agreement.terminated_on).is_(None),
+    )
+    return list(session.exec(query).all())
+
+
+def due_today(session: Session, inventory: Inventory, agreements: Sequence[Agreement]) -> list[Due]:
+    """Return what is to be sent today to each of ``agreements``: one reminder at most, and none that was sent.
+
+    What could not leave on its working day, because `provision` did not run, waits for the next one if it can.
+    """
+    today = clock.today()
+    current: list[tuple[Agreement, list[Reminder], list[Due]]] = []
+    for agreement in agreements:
+        reminders = records.agreement_reminders(agreement, inventory)
+        newest = [Due(agreement, reminder) for reminder in _newest(reminders, today)]
+        if newest:
+            current.append((agreement, reminders, newest))
+    queued = _queued(session, [one.matter for _, _, newest in current for one in newest])
+    found = []
+    for agreement, reminders, newest in current:
+        sent = {one.reminder.key for one in newest if one.matter in queued}
+        found += [Due(agreement, reminder) for reminder in due(reminders, today, sent)]
+    working_day = working_day_after(today)
+    return [
+        one
+        for one in found
+        if (today == working_day or one.reminder.valid_until < working_day)
+        and records.agreement_state(one.agreement) in IN_FORCE
+    ]
+
+
+def message(inventory: Inventory, one: Due, site: Site, people: Sequence[Contact]) -> Message:
+    """Return the mail of a reminder."""
+    kind, periods = _kind(one.reminder, people), records.agreement_terms(one.agreement)
+    term = periods[one.reminder.term - 1]
+    values: dict[str, Any] = {
+        "site": site,
+        "council": inventory.council,
+        "contacts": people,
+        "start": one.agreement.start,
+        "term_years": one.agreement.term_years,
+        "term_end": term.end,
+        "deadline": term.notice_by,
+        "cap_end": periods[-1].end,
+    }
+    if one.reminder.term < len(periods):
+        following = periods[one.reminder.term]
+        values |= {"next_start": following.start, "next_end": following.end, "next_is_last": following is periods[-1]}
+    day: date | None = {"choice": term.notice_by, "notice": term.notice_by, "last_term": term.end}.get(kind)
+    return compose(kind, day=day, **values)
+
+
+def recipients(reminder: Reminder, people: Sequence[Contact]) -> Sequence[Contact]:
+    """Return who gets a reminder: every contact where there is something to decide, else the first."""
+    return people if _kind(reminder, people) in _TO_EVERY_CONTACT else people[:1]
+
+
+def is_copied(session: Session, mail: Mail) -> bool:
+    """Return whether the adviser gets a copy: of the first mail of each matter about an agreement."""
+    if mail.kind not in _ABOUT_AGREEMENTS:
+        return False
+    query = select(Mail.id).where(Mail.matter == mail.matter, Mail.state == MailState.SENT)
+    return session.exec(query).first() is None
+
+
+def is_outdated(session: Session, inventory: Inventory, mail: Mail) -> bool:
+    """Return whether a reminder has lost its reason since it was queued (G6), or a newer one says what counts (G4)."""
+    if not mail.matter.startswith(f"{_REMINDER} ") or mail.site_id is None:
+        return False
+    agreement = records.agreement(session, mail.site_id)
+    stands = agreement.notice_on is None and agreement.terminated_on is None
+    if not stands or records.agreement_state(agreement) not in IN_FORCE:
+        return True
+    people = records.contacts(session, mail.site_id)
+    newest = _newest(records.agreement_reminders(agreement, inventory), clock.today())
+    current = {(Due(agreement, reminder).matter, _kind(reminder, people)) for reminder in newest}
+    return (mail.matter, mail.kind) not in current
+
+
+def _kind(reminder: Reminder, people: Iterable[Contact]) -> str:
+    """Return the mail that says it: one for all leads; once a year, an administrator alone is asked something else."""
+    if reminder.kind == CONTACTS:
+        return "contacts" if sum(person.administrator for person in people) > 1 else "administrator_alone"
+    return next(kind for kind in _ABOUT_AGREEMENTS if reminder.kind.startswith(kind))
+
+
+def _newest(reminders: Sequence[Reminder], today: date) -> list[Reminder]:
+    """Return what may leave today, sent or not: of the dates the newest alone, and the question about the contacts."""
+    about_contacts = [reminder for reminder in reminders if reminder.kind == CONTACTS]
+    of_dates = [reminder for reminder in reminders if reminder.kind != CONTACTS]
+    return [*due(of_dates, today, ()), *due(about_contacts, today, ())]
+
+
+def _queued(session: Session, matters: Sequence[str]) -> set[str]:
+    """Return those of ``matters`` that have a mail, whatever became of it, unless it was withdrawn."""
+    found: set[str] = set()
+    for begin in range(0, len(matters), CHUNK):
+        some = col(Mail.matter).in_(matters[begin : begin + CHUNK])
+        query = select(Mail.matter).where(some, Mail.state != MailState.WITHDRAWN)
+        found |= set(session.exec(query).all())
+    return found
