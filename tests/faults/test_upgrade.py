@@ -78,7 +78,7 @@ def check_converged(town: Town, slug: str, version: str) -> None:
     assert {path.name for path in (town.data_root / "sites" / slug / "generations").iterdir()} == kept
     databases = {name for name in town.sql("SHOW DATABASES").split() if name.startswith(f"{slug.replace('-', '_')}_")}
     assert databases == {f"{slug.replace('-', '_')}_{number}" for number in kept}
-    label = {"label": [f"provision.namespace={town.namespace}"]}
+    label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
     assert town.docker().volumes.list(filters=label) == []
     roles = [container.labels["provision.role"] for container in town.docker().containers.list(all=True, filters=label)]
     assert not {"twin", "switch", "one-shot"} & set(roles)
@@ -188,16 +188,14 @@ def test_a_control_plane_that_was_stopped_past_the_deadline_switches_nothing(old
 
 def test_a_second_upgrade_is_told_who_is_at_it(old_town: Town, slug: str) -> None:
     """A9."""
-    process = old_town.start(
-        "upgrade", slug, "--to", "6.8", "--yes", PROVISION_FAILPOINT="upgrade.reserve:before:stop"
-    )
+    process = old_town.start("upgrade", slug, "--to", "6.8", "--yes", PROVISION_FAILPOINT="upgrade.reserve:before:stop")
     try:
         deadline = time.monotonic() + REACHED
         while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             assert time.monotonic() < deadline
             time.sleep(0.05)
         outcome = json.loads(old_town.run("upgrade", slug, "--to", "6.8", "--json", code=4).stdout)[0]
-        assert f"upgrade is running since" in outcome["outcome"]
+        assert "upgrade is running since" in outcome["outcome"]
         assert f"(process {process.pid})" in outcome["outcome"]
     finally:
         process.kill()
