@@ -141,11 +141,10 @@ class Traffic:
 
 
 class SlowUpload:
-    """A form whose sending began long before it ends, as over a bad line."""
+    """A form whose sending began long before it ends, as over a bad line: some bytes at a time."""
 
     def __init__(self, town: Town, slug: str, note: str) -> None:
-        self.note = note
-        self._body = urlencode({"note": note, "padding": "x" * 200_000}).encode()
+        self._body = urlencode({"note": note, "padding": "x" * 400_000}).encode()
         context = ssl.create_default_context(cafile=str(town.root))
         name = f"{slug}.assos.localhost"
         self._link = http.client.HTTPSConnection("127.0.0.1", town.port, timeout=60)
@@ -158,10 +157,21 @@ class SlowUpload:
             ("Content-Length", str(len(self._body))),
         ):
             self._link.putheader(header, value)
-        self._link.endheaders(self._body[:100_000])
+        self._link.endheaders()
+        self._last = threading.Event()
+        self._sender = threading.Thread(target=self._send)
+        self._sender.start()
+
+    def _send(self) -> None:
+        sent = 0
+        while not self._last.wait(0.5):
+            self._link.send(self._body[sent : sent + 500])
+            sent += 500
+        self._link.send(self._body[sent:])
 
     def finish(self) -> tuple[int, str]:
         """Send the rest; return status and body of the answer."""
-        self._link.send(self._body[100_000:])
+        self._last.set()
+        self._sender.join(60)
         answer = self._link.getresponse()
         return answer.status, answer.read().decode(errors="replace")

@@ -72,7 +72,8 @@ def test_another_name(site: Town) -> None:
             json_decode(get_option('essai_json'), true), get_post_meta(1, 'essai', true)]);"""
     done = site.docker().containers.get(container(site, COPY)).exec_run(["php", "-r", program.removeprefix("<?php ")])
     assert done.exit_code == 0, done.output
-    url, nested, widget, decoded, meta = json.loads(bytes(done.output))
+    assert isinstance(done.output, bytes)
+    url, nested, widget, decoded, meta = json.loads(done.output)
     assert url == f"https://{new}"
     assert nested == meta == {"x": f's:{len(new) + 8}:"https://{new}";'}
     assert widget["2"]["content"] == f'<a href="//{new}">é</a>'
