@@ -189,14 +189,14 @@ def known(session: Session, inventory: Inventory, spec: AssociationSpec) -> Know
     same = (
         found.slug == spec.slug
         and found.host_name == host_name
-        and all(getattr(found, key) == getattr(spec, key) for key in _OWN_KEYS)
+        and all(getattr(found, key) == getattr(spec, key) for key in OWN_KEYS)
         and people == wanted
         and (spec.agreement_start is None or agreement(session, found.key).start == spec.agreement_start)
     )
     return Known(found, same)
 
 
-_OWN_KEYS = (
+OWN_KEYS = (
     "name",
     "profile",
     "theme",
@@ -210,15 +210,18 @@ _OWN_KEYS = (
 )
 
 
-def record_association(session: Session, inventory: Inventory, spec: AssociationSpec) -> None:
-    """Write the association, its contacts and its draft agreement, all dates computed from its start."""
+def record_association(session: Session, inventory: Inventory, spec: AssociationSpec, release: str = "") -> None:
+    """Write the association, its contacts and its draft agreement, all dates computed from its start.
+
+    Its site runs ``release``, or the inventory's default.
+    """
     record = Site(
         slug=spec.slug,
         host_name=spec.host_name or f"{spec.slug}.{inventory.domain}",
         host=inventory.hosts[0].name,
-        release=inventory.default_release,
+        release=release or inventory.default_release,
         created_at=clock.now(),
-        **{key: getattr(spec, key) for key in _OWN_KEYS},
+        **{key: getattr(spec, key) for key in OWN_KEYS},
     )
     session.add(record)
     session.flush()

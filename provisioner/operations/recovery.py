@@ -12,7 +12,18 @@ from provisioner.journal.journal import Journal, Progress, no_progress, unfinish
 from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
-from provisioner.operations import backup, create, drill, expire, init, invite, restore, sign, upgrade
+from provisioner.operations import (
+    backup,
+    copy_site,
+    create,
+    drill,
+    expire,
+    init,
+    invite,
+    restore,
+    sign,
+    upgrade,
+)
 from provisioner.operations import undo as going_back
 
 
@@ -26,12 +37,14 @@ class Recipe:
 
 RECIPES = {
     backup.KIND: Recipe(backup.STEPS, backup.work_on),
+    copy_site.KIND: Recipe(copy_site.STEPS, copy_site.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),
     drill.KIND: Recipe(drill.STEPS, drill.work_on),
     expire.KIND: Recipe(expire.STEPS, expire.work_on),
     init.KIND: Recipe(init.STEPS, init.work_on),
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
     restore.KIND: Recipe(restore.STEPS, restore.work_on),
+    restore.INTRUSION_KIND: Recipe(restore.AFTER_INTRUSION, restore.work_on),
     sign.KIND: Recipe(sign.STEPS, sign.work_on),
     upgrade.KIND: Recipe(upgrade.STEPS, upgrade.work_on),
     going_back.KIND: Recipe(going_back.STEPS, going_back.work_on),

@@ -323,5 +323,5 @@ def _carry_out(installation: Installation, chosen: Plan, progress: Progress) -> 
 
 
 def _deadline(installation: Installation, predicted: float) -> float:
-    """Return the seconds after which a freeze ends by itself: thrice what is expected, but no more than is wanted."""
-    return min(float(installation.inventory.policy.upgrade.freeze_seconds), 3 * predicted + 5)
+    """Return the seconds after which a freeze ends by itself: ample on a busy machine, but no more than is wanted."""
+    return min(float(installation.inventory.policy.upgrade.freeze_seconds), 3 * predicted + 20)

@@ -229,6 +229,29 @@ def compared(work: SiteWork, earlier: Generation, later: Generation) -> dict[str
     return found
 
 
+def readdress(work: SiteWork) -> None:
+    """Change the addresses of the snapshot's site into those of the new one, also inside serialized data (D18)."""
+    old = work.notes["manifest"]["netloc"]
+    if old != work.netloc:
+        ask(work, "rewrite", {"database": work.names.database, "old": old, "new": work.netloc}, inside(work))
+
+
+def lock_out(work: SiteWork) -> None:
+    """End every session, application password and link for a new password in the new generation."""
+    ask(work, "lock-out", {"database": work.names.database}, inside(work))
+
+
+def rotate_salts(work: SiteWork) -> None:
+    """Give the site new salts: cookies that an intruder forged or took are void, in every generation."""
+    ask(work, "new-salts", {}, inside(work))
+
+
+def code_differences(work: SiteWork, snapshot: str) -> dict[str, list[str]]:
+    """Return the code files of the operation's generation that ``snapshot`` has not, has otherwise, or has alone."""
+    request = {"snapshot": snapshot, "number": work.number}
+    return dict(ask(work, "code", request, inside(work), repository(work)))
+
+
 def start_container(work: SiteWork) -> None:
     """Start the new generation's container; nothing is routed to it yet."""
     work.host.ensure_service(work.service)

@@ -5,6 +5,7 @@ day it is written. `make test` kills every step after it acted; `make acceptance
 """
 
 import itertools
+from types import ModuleType
 
 import pytest
 
@@ -12,9 +13,12 @@ from provisioner.operations import create, init, invite, sign
 from tests.town import Town, association
 
 DIED = -9
-WITH_MIDDLE = {"create.files", "create.database", "create.flip", "init.database", "init.edge"}
-CREATE = [f"create.{step.name}" for step in create.STEPS]
-INIT = [f"init.{step.name}" for step in init.STEPS]
+WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "fetch", "twins", "rehearse", "switch"}
+
+
+def steps_of(operation: ModuleType) -> list[str]:
+    """Return the steps that an operation lists, as failpoints name them."""
+    return [f"{operation.KIND}.{step.name}" for step in operation.STEPS]
 
 
 def points(steps: list[str]) -> list[str]:
@@ -23,8 +27,11 @@ def points(steps: list[str]) -> list[str]:
         f"{step}:{place}"
         for step in steps
         for place in ("before", "middle", "after")
-        if place != "middle" or step in WITH_MIDDLE
+        if place != "middle" or step.rpartition(".")[2] in WITH_MIDDLE
     ]
+
+
+CREATE, INIT = steps_of(create), steps_of(init)
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +204,7 @@ def resident(crowded: Town) -> str:
     return "resident"
 
 
-INVITE = [f"invite.{step.name}" for step in invite.STEPS]
-SIGN = [f"sign.{step.name}" for step in sign.STEPS]
+INVITE, SIGN = steps_of(invite), steps_of(sign)
 
 
 @pytest.mark.parametrize("then", ["resume", "undo"])

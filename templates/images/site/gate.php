@@ -22,7 +22,7 @@ declare(strict_types=1);
         if ($program) {
             $sentence = 'Le site est mis à jour : rien n’a été enregistré. Réessayez dans quelques instants.';
             header('Content-Type: application/json; charset=UTF-8');
-            echo json_encode(['success' => false, 'code' => 'provision_frozen', 'message' => $sentence, 'data' => ['status' => 503, 'message' => $sentence]]);
+            echo json_encode(['success' => false, 'code' => 'provision_frozen', 'message' => $sentence, 'data' => ['status' => 503, 'message' => $sentence]], JSON_UNESCAPED_UNICODE);
         } else {
             header('Content-Type: text/html; charset=UTF-8');
             readfile('/srv/provision/frozen.html');

@@ -64,6 +64,7 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "snapshots": _snapshots,
     "manifest": _manifest,
     "fetch": restoring.fetch,
+    "code": restoring.code,
     "check": _check,
     "plan": _plan,
     "prune": _prune,
@@ -74,11 +75,12 @@ WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "load": restoring.load,
     "rewrite": restoring.rewrite,
     "measure": restoring.measure,
-    "code": restoring.code,
     "compare": comparing.compare,
     "copy": copying.code,
     "twins": copying.twins,
     "rehearse": rehearsal.rehearse,
+    "lock-out": restoring.lock_out,
+    "new-salts": restoring.new_salts,
 }
 
 

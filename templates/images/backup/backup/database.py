@@ -238,4 +238,5 @@ def _texts(text: str) -> list[str]:
 def _entries(text: str) -> list[dict[str, str]]:
     value = _value(text)
     found = value.values() if isinstance(value, dict) else []
-    return [{"uuid": entry.get(b"uuid", b"").decode()} for entry in found if isinstance(entry, dict)]
+    named = [entry.get(b"uuid") for entry in found if isinstance(entry, dict)]
+    return [{"uuid": uuid.decode(errors="replace") if isinstance(uuid, bytes) else "unnamed"} for uuid in named]

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from backup.switch import SOCKETS, Unix
+from backup.sockets import SOCKETS, Unix
 
 FETCHERS = 3  # requests to one twin at a time
 READY_SECONDS = 30

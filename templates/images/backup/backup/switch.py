@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ import pymysql
 
 from backup import copying, database
 from backup.faults import Fault
+from backup.sockets import SOCKETS, Unix
 
-SOCKETS = Path("/sockets")  # the site's directory of sockets, with `current`
 FROZEN = "frozen"  # beside a generation's socket: closes the gate in its image
 STEP = 0.02  # seconds between two looks
 CONNECTIONS_SECONDS = 2.0  # how long a page that is being read may keep its connection
@@ -156,20 +155,6 @@ def _run(statements: list[str]) -> None:
     with database.connection("mysql") as cursor:
         for statement in statements:
             cursor.execute(statement)
-
-
-class Unix(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def _wait_for_requests(request: _Request, began: float) -> None:
