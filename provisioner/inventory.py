@@ -224,6 +224,20 @@ class ExtensionPolicy(Section):
     )
 
 
+class NightlyPolicy(Section):
+    """What happens every night, and who hears of it."""
+
+    hour: Annotated[int, Field(ge=0, le=23)] = Field(
+        2, description="Hour, Europe/Paris, at which `provision serve` begins the nightly run."
+    )
+    upgrade: Literal["off", "extensions", "all"] = Field(
+        "off", description="What the night upgrades by itself: nothing, plugins and themes, or releases as well."
+    )
+    report_to: MailAddress | None = Field(
+        None, description="Who gets alerts, failed nights and the weekly digest; council.mail by default."
+    )
+
+
 class Policy(Section):
     """Rules that the council chooses."""
 
@@ -237,6 +251,7 @@ class Policy(Section):
     )
     parallel: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Sites worked on at the same time.")
     upgrade: UpgradePolicy = Field(default_factory=UpgradePolicy, description="How sites are upgraded.")
+    nightly: NightlyPolicy = Field(default_factory=NightlyPolicy, description="The nightly run.")
     extensions: ExtensionPolicy = Field(default_factory=ExtensionPolicy, description="Updates of plugins and themes.")
 
 
@@ -286,6 +301,11 @@ class Inventory(Section):
     def resolve(self, path: Path) -> Path:
         """Return ``path`` of the inventory, relative to the inventory's own folder."""
         return (self._path.parent / path).resolve()
+
+    @property
+    def operators_mail(self) -> str:
+        """Return where the operators are told what they must know."""
+        return self.policy.nightly.report_to or self.council.mail
 
     @property
     def path(self) -> Path:

@@ -6,13 +6,17 @@ that fails, ``current`` points back (F12).
 """
 
 import hashlib
+import socket
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import urllib3
+from cryptography import x509
 
 from provisioner import render
 from provisioner.adapters.docker_host import DockerHost
@@ -177,6 +181,24 @@ def wait_for_revision(host: DockerHost, inventory: Inventory, root: Path, revisi
         time.sleep(0.05)
     said = host.last_words(HostNames(host.namespace).edge)
     raise ProvisionError(f"host {host.name}: the edge does not serve revision {revision}: {seen}; its log: {said}")
+
+
+def certificate_end(host: DockerHost, host_name: str) -> datetime:
+    """Return when the certificate ends that the edge shows for ``host_name``; whether it is trusted is not asked.
+
+    Raises:
+        OSError: no connection, or no handshake within 15 s.
+
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    place = (host.settings.probe_address, host.settings.edge.https_port)
+    with (
+        socket.create_connection(place, timeout=ANSWER_SECONDS) as connection,
+        context.wrap_socket(connection, server_hostname=host_name) as encrypted,
+    ):
+        shown = encrypted.getpeercert(binary_form=True) or b""
+    return x509.load_der_x509_certificate(shown).not_valid_after_utc
 
 
 def fetch(host: DockerHost, host_name: str, root: Path, path: str = "/") -> urllib3.BaseHTTPResponse:

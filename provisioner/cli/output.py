@@ -34,6 +34,12 @@ def line(text: str = "") -> None:
     sys.stdout.write(visible(text) + "\n")
 
 
+def now(text: str) -> None:
+    """Print one line at once, for who reads along."""
+    line(text)
+    sys.stdout.flush()
+
+
 def visible(text: str) -> str:
     """Return ``text`` with control characters, and those that reorder a line, made visible (H3)."""
     return "".join(

@@ -26,12 +26,22 @@ from provisioner.store import Store
 
 stop_requested = threading.Event()  # set by the CLI on Ctrl-C and SIGTERM; looked at between steps
 
-_under_way: set[str] = set()  # subjects that this process works on
+_under_way: set[str] = set()  # subjects and jobs that this process works on
 
 
 def operations_running() -> bool:
     """Return whether this process is in the middle of an operation."""
     return bool(_under_way)
+
+
+@contextmanager
+def stoppable(what: str) -> Iterator[None]:
+    """Let a signal ask this process to stop where that is clean, for as long as a block runs."""
+    _under_way.add(what)
+    try:
+        yield
+    finally:
+        _under_way.discard(what)
 
 
 Progress = Callable[[str, str, int, int], None]  # subject, step, position, number of steps
@@ -62,11 +72,8 @@ class Journal(Generic[W]):
         with lock.hold(self.locks, subject) as free:
             if not free:
                 raise Busy(*_holder(self.store, subject))
-            _under_way.add(subject)
-            try:
+            with stoppable(subject):
                 yield
-            finally:
-                _under_way.discard(subject)
 
     def begin(
         self,

@@ -17,6 +17,7 @@ from provisioner.fields import mail_address, one_line
 from provisioner.inventory import Inventory
 from provisioner.model.tables import Mail
 
+FOR_OPERATORS = ("incident", "nightly", "digest")  # in English, as all that operators read
 _LINK = re.compile(r"https://\S+")
 
 
@@ -90,9 +91,9 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def as_html(subject: str, body: str) -> str:
+def as_html(subject: str, body: str, language: str = "fr") -> str:
     """Return a mail's text as a page of templates/mail/layout.html.j2: nothing remote, every value escaped (H5)."""
-    return render.html("mail/layout.html.j2", subject=subject, blocks=blocks(body))
+    return render.html("mail/layout.html.j2", language=language, subject=subject, blocks=blocks(body))
 
 
 def as_calendar(mail: Mail) -> str | None:
@@ -137,12 +138,13 @@ def envelope(mail: Mail, inventory: Inventory, to: str, copy_to: str | None = No
     message["Subject"] = one_line(mail.subject)
     message["Date"] = mail.created_at
     message["Message-ID"] = mail.message_id
-    message["Content-Language"] = "fr"
+    language = "en" if mail.kind in FOR_OPERATORS else "fr"
+    message["Content-Language"] = language
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "OOF, AutoReply"
     encoding = "8bit" if readable else None
     message.set_content(mail.body, cte=encoding)
-    message.add_alternative(as_html(mail.subject, mail.body), subtype="html", cte=encoding)
+    message.add_alternative(as_html(mail.subject, mail.body, language), subtype="html", cte=encoding)
     calendar = as_calendar(mail)
     if calendar is not None:
         published = {"method": "PUBLISH"}

@@ -22,6 +22,7 @@ from provisioner.model.tables import UNSENT, Contact, Mail, MailState, Site
 GIVE_UP = timedelta(days=5)  # RFC 5321, 4.5.4.1: at least four to five days
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(hours=4)
+OPERATORS = "operators"  # what stands in a site's place where a mail is for them
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,9 @@ def post(
         if existing.state is MailState.WITHDRAWN:
             existing.state, existing.next_attempt_at = MailState.QUEUED, clock.now()
         return
-    identity = hashlib.sha256(f"{installation.namespace} {occasion}".encode()).hexdigest()[:32]
-    session.add(
-        Mail(
-            occasion=occasion,
-            message_id=f"<{identity}@{installation.inventory.domain}>",
-            kind=message.kind,
-            site_id=contact.site_id,
-            contact_id=contact.id,
-            subject=message.subject,
-            body=message.body,
-            matter=matter,
-            day=message.day,
-            day_says=message.day_says,
-            created_at=clock.now(),
-            next_attempt_at=clock.now(),
-        )
-    )
+    mail = _mail(installation, occasion, message)
+    mail.site_id, mail.contact_id, mail.matter = contact.site_id, contact.id, matter
+    session.add(mail)
 
 
 def post_to_each(
@@ -75,6 +62,28 @@ def post_to_each(
     """Insert a mail about ``matter``, which concerns the association, to each of ``people``, once each."""
     for person in people:
         post(session, installation, f"{matter} {person.id}", message, person, matter)
+
+
+def post_to_operators(session: Session, installation: Installation, occasion: str, message: Message) -> None:
+    """Insert a mail to the operators, whose address the inventory names when it leaves; once per ``occasion``."""
+    if session.exec(select(Mail.id).where(Mail.occasion == occasion)).first() is not None:
+        return
+    session.add(_mail(installation, occasion, message))
+
+
+def _mail(installation: Installation, occasion: str, message: Message) -> Mail:
+    identity = hashlib.sha256(f"{installation.namespace} {occasion}".encode()).hexdigest()[:32]
+    return Mail(
+        occasion=occasion,
+        message_id=f"<{identity}@{installation.inventory.domain}>",
+        kind=message.kind,
+        subject=message.subject,
+        body=message.body,
+        day=message.day,
+        day_says=message.day_says,
+        created_at=clock.now(),
+        next_attempt_at=clock.now(),
+    )
 
 
 def deliver_due(installation: Installation) -> Delivery:
@@ -151,13 +160,17 @@ class MailLine:
 def listing(installation: Installation) -> list[MailLine]:
     """Return every mail, oldest first."""
     with installation.store.transaction() as session:
-        query = select(Mail, Site, Contact).where(Mail.site_id == Site.id, Mail.contact_id == Contact.id)
+        query = (
+            select(Mail, Site, Contact)
+            .join(Site, isouter=True)
+            .join(Contact, col(Mail.contact_id) == Contact.id, isouter=True)
+        )
         return [
             MailLine(
                 id=mail.id or 0,
-                site=site.slug,
+                site=site.slug if site else OPERATORS,
                 kind=mail.kind,
-                to=contact.mail,
+                to=contact.mail if contact else installation.inventory.operators_mail,
                 state=mail.state.value,
                 attempts=mail.attempts,
                 outcome=mail.outcome,
@@ -180,18 +193,19 @@ def _due(installation: Installation) -> list[int]:
 def _send(installation: Installation, mail_id: int) -> tuple[MailState, str]:
     with installation.store.transaction() as session:
         mail = session.get_one(Mail, mail_id)
-        contact = session.get_one(Contact, mail.contact_id)
-        site = session.get_one(Site, mail.site_id)
+        contact = session.get_one(Contact, mail.contact_id) if mail.contact_id else None
+        subject = session.get_one(Site, mail.site_id).slug if mail.site_id else OPERATORS
         if agreements.is_outdated(session, installation.inventory, mail):
             mail.state, mail.outcome = MailState.WITHDRAWN, "what it says had become untrue, or too late"
-            eventlog.record(session, site.slug, "mail withdrawn", mail=mail.id, kind_of_mail=mail.kind)
+            eventlog.record(session, subject, "mail withdrawn", mail=mail.id, kind_of_mail=mail.kind)
             return mail.state, ""
         copied = agreements.is_copied(session, mail)
+    to = contact.mail if contact else installation.inventory.operators_mail
     adviser = installation.inventory.mail.adviser if copied else None
     proof, refusal = "", None
     failpoint.reach("mail", "send", "before")
     try:
-        proof = _hand_over(installation, mail, contact.mail, adviser)
+        proof = _hand_over(installation, mail, to, adviser)
     except smtp.Refused as error:
         refusal = error
     failpoint.reach("mail", "send", "after")
@@ -200,7 +214,7 @@ def _send(installation: Installation, mail_id: int) -> tuple[MailState, str]:
         mail.attempts += 1
         if refusal is None:
             mail.state, mail.sent_at, mail.outcome = MailState.SENT, clock.now(), proof
-            eventlog.record(session, site.slug, "mail sent", mail=mail.id, kind_of_mail=mail.kind)
+            eventlog.record(session, subject, "mail sent", mail=mail.id, kind_of_mail=mail.kind)
             return mail.state, proof
         _wait(mail, str(refusal))
         mail.tried_since = mail.tried_since or clock.now()
@@ -208,7 +222,7 @@ def _send(installation: Installation, mail_id: int) -> tuple[MailState, str]:
             mail.state = MailState.DEAD
             if _pass_on(session, installation, mail):
                 mail.outcome += "; the next contact gets it"
-            eventlog.record(session, site.slug, "mail dead", mail=mail.id, kind_of_mail=mail.kind)
+            eventlog.record(session, subject, "mail dead", mail=mail.id, kind_of_mail=mail.kind)
         return mail.state, mail.outcome
 
 

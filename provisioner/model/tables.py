@@ -315,6 +315,43 @@ class Mail(SQLModel, table=True):
     outcome: str = ""
 
 
+class Run(SQLModel, table=True):
+    """One run of the night, or of another job that comes again: by it, what was missed is caught up and seen."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str = Field(index=True)
+    holder: str
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # None: under way, or killed
+    outcome: str = ""  # well, failed or stopped
+    summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class Incident(SQLModel, table=True):
+    """Something that is wrong, from when it was first seen until it was seen to be over; one mail each."""
+
+    __table_args__ = (
+        Index(
+            "one_open_incident_per_subject_and_alarm",
+            "subject",
+            "alarm",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    subject: str
+    alarm: str
+    level: int = 0  # higher is worse; getting worse is told as well
+    what: str
+    command: str
+    critical: bool
+    began_at: datetime = Field(sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
 class Event(SQLModel, table=True):
     """What happened, for ever: appended, never changed."""
 

@@ -10,12 +10,13 @@ from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import HostNames
-from provisioner.operations import init
+from provisioner.operations import alerts, init
 from provisioner.probes import host as host_probes
 from provisioner.probes import page
 from provisioner.probes.host import Expected, Finding, Orphan
+from provisioner.steps.generation import thaw
 from provisioner.steps.routing import refresh_edge, rendered_edge
-from provisioner.steps.site import edge_image, site_service
+from provisioner.steps.site import SiteWork, edge_image, site_service
 
 
 def examine(installation: Installation) -> list[Finding]:
@@ -73,6 +74,7 @@ def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
             if orphan.removable:
                 _remove(host, orphan)
         _restart(installation, host, wanted)
+        _thaw_forgotten(installation, host)
         refresh_edge(installation, host)
     return examine(installation)
 
@@ -105,6 +107,19 @@ def _restart(installation: Installation, host: DockerHost, wanted: list[Expected
             if free and not item.busy and not item.kept:
                 policy = installation.inventory.policy.site
                 host.ensure_service(site_service(host.namespace, item.site, item.generation, policy))
+
+
+def _thaw_forgotten(installation: Installation, host: DockerHost) -> None:
+    """Let sites write again that were left frozen with nothing under way."""
+    for item in alerts.on_host(installation, host):
+        with lock.hold(installation.locks, item.subject) as free:
+            if free and item.alarm == alerts.FROZEN:
+                with installation.store.transaction() as session:
+                    site = records.site(session, item.subject)
+                    serving = records.serving_generation(session, site.key)
+                if serving is not None:
+                    number = serving.number
+                    thaw(SiteWork("doctor", 0, installation, item.subject, number), number)
 
 
 def _drifted(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:

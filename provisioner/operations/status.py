@@ -14,22 +14,14 @@ from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import local_time, way_on
+from provisioner.mail.outbox import OPERATORS
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
 from provisioner.model.tables import UNFINISHED, UNSENT, Generation, Mail, MailState, Operation, Site
+from provisioner.operations import alerts
+from provisioner.operations.alerts import ENGINE, SERVICE, Attention
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Something that a person should do, and the command to paste."""
-
-    subject: str
-    what: str
-    command: str
-    critical: bool = False
-    pressing: bool = True  # False for what may wait: the monitoring does not count it
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,12 @@ class SiteDetails:
 def overview(installation: Installation) -> Overview:
     """Return what needs a person, and every site."""
     with installation.store.transaction() as session:
-        attention = [*_operations(session, installation), *_mails(session), *_unsigned(session)]
+        attention = [
+            *_operations(session, installation),
+            *_mails(session),
+            *alerts.on_record(session, installation),
+            *_unsigned(session),
+        ]
         sites = [
             SiteLine(
                 slug=site.slug,
@@ -106,7 +103,7 @@ def overview(installation: Installation) -> Overview:
         }
     for settings in installation.inventory.hosts:
         here = {slug: generation for slug, (host, generation) in serving.items() if host == settings.name}
-        attention[:0] = _dead(installation.host(settings.name), here)
+        attention[:0] = _on_host(installation, installation.host(settings.name), here)
     return Overview(attention, sites)
 
 
@@ -187,11 +184,13 @@ def _operations(session: Session, installation: Installation) -> Iterator[Attent
 
 
 def _mails(session: Session) -> Iterator[Attention]:
-    query = select(Mail, Site).where(Mail.site_id == Site.id, col(Mail.state).in_(UNSENT))
+    query = select(Mail, Site).join(Site, isouter=True).where(col(Mail.state).in_(UNSENT))
     for mail, site in session.exec(query).all():
         fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
         reason = mail.outcome or "nobody has tried to send it yet"
-        yield Attention(site.slug, f"a mail ({mail.kind}) {fate}: {reason}", "provision mail retry")
+        yield Attention(
+            site.slug if site else OPERATORS, f"a mail ({mail.kind}) {fate}: {reason}", "provision mail retry"
+        )
 
 
 def _unsigned(session: Session) -> Iterator[Attention]:
@@ -201,16 +200,19 @@ def _unsigned(session: Session) -> Iterator[Attention]:
             yield Attention(site.slug, "its agreement is not signed yet", command, pressing=False)
 
 
-def _dead(host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:
+def _on_host(installation: Installation, host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:
     unreachable = host_probes.reachable(host)
     if unreachable is not None:
-        return [Attention(unreachable.subject, unreachable.problem, unreachable.mend, critical=True)]
+        return [Attention(unreachable.subject, unreachable.problem, unreachable.mend, critical=True, alarm=ENGINE)]
     running = {c["Names"][0].lstrip("/") for c in host.containers() if c["State"] == "running"}
     names = HostNames(host.namespace)
     wanted = dict.fromkeys((names.database, names.edge, names.cron), f"host:{host.name}")
     wanted |= {generation.names(host.namespace, slug).container: slug for slug, generation in serving.items()}
-    return [
-        Attention(subject, f"{container} does not run", "provision doctor --fix", critical=True)
+    dead = [
+        Attention(subject, f"{container} does not run", "provision doctor --fix", critical=True, alarm=SERVICE)
         for container, subject in wanted.items()
         if container not in running
     ]
+    if {names.cron, names.edge} - running:
+        return dead  # they are what the rest is asked through
+    return [*dead, *alerts.on_host(installation, host)]

@@ -1,0 +1,196 @@
+"""What should be there and is not: a night, an answer, space, a valid certificate. One mail when an incident begins,
+one when it is over, none in between.
+"""
+
+import ssl
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import Session, col, select
+
+from provisioner import clock, records
+from provisioner.adapters import edge
+from provisioner.adapters.docker_host import DockerHost
+from provisioner.installation import Installation
+from provisioner.journal import lock
+from provisioner.journal.journal import unfinished
+from provisioner.mail import outbox
+from provisioner.mail.messages import compose
+from provisioner.model.names import HostNames
+from provisioner.model.tables import Incident, Run, Site
+from provisioner.probes import page
+
+NIGHT_HOURS = 26  # a night, and two hours for one that takes longer
+FULL_DAYS = 14
+KNOWN_DAYS = 2  # over fewer days no line is drawn through the free space
+CERTIFICATE_DAYS = (21, 14, 7)  # each is told (F13)
+ADMINISTRATORS = 2  # CONTEXT.md: so that the site survives one person leaving
+ASK_AGAIN_SECONDS = 5.0  # one lost packet is no incident
+AT_A_TIME = 8
+
+NIGHT, SILENT, FROZEN, CERTIFICATE, DISK, ENGINE, SERVICE = (
+    "night", "silent", "frozen", "certificate", "disk", "engine", "service",
+)  # fmt: skip
+_BLINDING = {ENGINE, SERVICE, SILENT}  # while one of these lasts, nobody sees whether the others are over
+_UNSEEN = {FROZEN, CERTIFICATE}
+
+_FROZEN = 'for f in /run/sites/*/current/frozen; do if [ -e "$f" ]; then echo "$f"; fi; done'
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Something that a person should do, and the command to paste."""
+
+    subject: str
+    what: str
+    command: str
+    critical: bool = False
+    pressing: bool = True  # False for what may wait: the monitoring does not count it
+    alarm: str = ""  # kind of incident that it is; none: it is shown, and nobody gets a mail
+    level: int = 0  # an incident that rises to a higher one is told again
+
+
+def on_record(session: Session, installation: Installation) -> Iterator[Attention]:
+    """Find what the records say is missing: a nightly run, space to come, administrators, answers."""
+    sites = records.live_sites(session)
+    if sites:
+        yield from _night(session, min(site.created_at for site in sites))
+    for settings in installation.inventory.hosts:
+        yield from _disk(session, settings.name)
+    for site in sites:
+        people = len(records.administrators(session, site.key))
+        if people < ADMINISTRATORS:
+            what = f"{people or 'no'} administrator only: a site should survive one person leaving"
+            yield Attention(site.slug, what, f"ask the association, then: provision status {site.slug}",
+                            alarm="administrators")  # fmt: skip
+    for row in session.exec(select(Incident).where(Incident.alarm == SILENT, col(Incident.ended_at).is_(None))):
+        yield Attention(row.subject, row.what, row.command, row.critical, alarm=SILENT)
+
+
+def _night(session: Session, first_site: datetime) -> Iterator[Attention]:
+    query = select(Run).where(Run.kind == "nightly", col(Run.outcome).in_(("well", "failed")))
+    last = session.exec(query.order_by(col(Run.started_at).desc())).first()
+    since = last.started_at if last else first_site
+    if clock.now() - since > timedelta(hours=NIGHT_HOURS):
+        what = f"the last nightly run was on {local(since)}" if last else "there was no nightly run yet"
+        yield Attention("nightly", what, "is provision serve running? at once: provision nightly", True, alarm=NIGHT)
+
+
+def _disk(session: Session, host: str) -> Iterator[Attention]:
+    query = select(Run).where(Run.kind == "nightly", Run.started_at > clock.now() - timedelta(days=FULL_DAYS))
+    points = [
+        (run.started_at, int(run.summary["free"][host]))
+        for run in session.exec(query.order_by(col(Run.started_at)))
+        if host in run.summary.get("free", {})
+    ]
+    days = days_until_full(points, clock.now())
+    if days is not None and days < FULL_DAYS:
+        what = f"its data root will be full in {max(days, 0):.0f} days, at the pace of the last nights"
+        yield Attention(f"host:{host}", what, "docs/operator.md, the disk is full", days < FULL_DAYS / 2, alarm=DISK)
+
+
+def days_until_full(points: Sequence[tuple[datetime, int]], now: datetime) -> float | None:
+    """Return the days until no byte is free, by the straight line through ``points`` (when, free bytes).
+
+    None: the space does not shrink, or fewer than three points or two days are known.
+    """
+    if len(points) < 3 or points[-1][0] - points[0][0] < timedelta(days=KNOWN_DAYS):
+        return None
+    days = [(at - now) / timedelta(days=1) for at, _ in points]
+    slope, free_now = statistics.linear_regression(days, [free for _, free in points])
+    return free_now / -slope if slope < 0 else None
+
+
+def on_host(installation: Installation, host: DockerHost) -> Iterator[Attention]:
+    """Find sites that are frozen with nothing under way, and certificates near their end, on a host that answers."""
+    with installation.store.transaction() as session:
+        sites = {site.slug: site for site in records.live_sites(session) if site.host == host.name}
+        busy = {slug for slug in sites if unfinished(session, slug)}
+    listed = host.execute(HostNames(host.namespace).cron, ["sh", "-c", _FROZEN])
+    for path in listed.output.splitlines():
+        slug = path.split("/")[3]
+        if slug in sites and slug not in busy and not lock.is_held(installation.locks, slug):
+            what = "it refuses writes (frozen), and nothing is under way that would end this"
+            yield Attention(slug, what, "provision doctor --fix", critical=True, alarm=FROZEN)
+    wildcard = f"edge.{installation.inventory.domain}"
+    own = {s.host_name: s.slug for s in sites.values() if not s.host_name.endswith(f".{installation.inventory.domain}")}
+    for name, subject in {wildcard: f"host:{host.name}", **own}.items():
+        yield from _certificate(host, name, subject)
+
+
+def _certificate(host: DockerHost, name: str, subject: str) -> Iterator[Attention]:
+    try:
+        ends = edge.certificate_end(host, name)
+    except (OSError, ssl.SSLError):  # an edge that does not answer is told of by itself
+        return
+    days = (ends - clock.now()) / timedelta(days=1)
+    level = sum(days < bound for bound in CERTIFICATE_DAYS)
+    if level:
+        what = f"the certificate of {name} ends on {local(ends)}, in {days:.0f} days"
+        critical = level == len(CERTIFICATE_DAYS)
+        yield Attention(subject, what, "provision doctor --fix", critical, alarm=CERTIFICATE, level=level)
+
+
+def silent(installation: Installation) -> list[Attention]:
+    """Ask every site that nobody works on for its front page over HTTPS, twice before it counts as silent."""
+    with installation.store.transaction() as session:
+        sites = [site for site in records.live_sites(session) if records.serving_generation(session, site.key)]
+
+    def ask(site: Site) -> str | None:
+        if lock.is_held(installation.locks, site.slug):
+            return None
+        return page.site_problem(installation.host(site.host), site.host_name, installation.authority.root)
+
+    with ThreadPoolExecutor(max_workers=AT_A_TIME) as pool:
+        suspects = [site for site, problem in zip(sites, pool.map(ask, sites), strict=True) if problem]
+        if suspects:
+            time.sleep(ASK_AGAIN_SECONDS)
+        answers = list(zip(suspects, pool.map(ask, suspects), strict=True))
+    return [
+        Attention(site.slug, f"its page does not come: {problem}", "provision doctor", critical=True, alarm=SILENT)
+        for site, problem in answers
+        if problem
+    ]
+
+
+def keep_incidents(installation: Installation, seen: Sequence[Attention]) -> list[Incident]:
+    """Begin an incident for each alarm that has none, end those that are over; post one mail for each of both.
+
+    Return the incidents that began, got worse or ended.
+    """
+    alarms = {(item.subject, item.alarm): item for item in seen if item.alarm}
+    blind = any(alarm in _BLINDING for _, alarm in alarms)
+    changed = []
+    with installation.store.transaction() as session:
+        rows = session.exec(select(Incident).where(col(Incident.ended_at).is_(None))).all()
+        known = {(row.subject, row.alarm): row for row in rows}
+        for key, item in alarms.items():
+            row = known.get(key)
+            if row is not None and row.level >= item.level:
+                row.what = item.what
+                continue
+            if row is None:
+                row = Incident(subject=item.subject, alarm=item.alarm, what="", command="", critical=False,
+                               began_at=clock.now())  # fmt: skip
+                session.add(row)
+            row.level, row.what, row.command, row.critical = item.level, item.what, item.command, item.critical
+            changed.append(row)
+        for key, row in known.items():
+            if key not in alarms and not (blind and row.alarm in _UNSEEN):
+                row.ended_at = clock.now()
+                changed.append(row)
+        session.flush()
+        for row in changed:
+            fate = "ends" if row.ended_at else f"begins {row.level}"
+            message = compose("incident", incident=row, local=local, seen_at=clock.now())
+            outbox.post_to_operators(session, installation, f"incident {row.id} {fate}", message)
+    return changed
+
+
+def local(moment: datetime) -> str:
+    """Return a moment in Europe/Paris, as the operator's clock shows it."""
+    return f"{moment.astimezone(clock.PARIS):%Y-%m-%d %H:%M}"

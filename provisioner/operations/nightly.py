@@ -1,0 +1,377 @@
+"""The nightly run, and what else comes again by itself: one table of jobs, one row per run, one summary.
+
+A site, or a whole job, that fails stops no other (D16).
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlmodel import Session, col, delete, select
+
+from provisioner import clock, records
+from provisioner.errors import Busy, NeedsHand, ProvisionError
+from provisioner.installation import Installation
+from provisioner.journal import failpoint, lock
+from provisioner.journal.journal import Progress, holder, no_progress, stop_requested, stoppable
+from provisioner.mail import agreements, outbox
+from provisioner.mail.messages import compose
+from provisioner.model.tables import UNSENT, ChangeState, Mail, PlannedChange, Run, Site
+from provisioner.operations import alerts, backup, doctor, drill, expire, remind, status, upgrade
+from provisioner.probes import host as host_probes
+from provisioner.steps.routing import refresh_edge
+
+NIGHT = "nightly"
+WELL, FAILED, STOPPED = "well", "failed", "stopped"
+DAYS_KEPT = 400  # of nightly runs; of those that come every few minutes, two
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one subject in one job; ``figure`` in bytes, where the job measures some."""
+
+    subject: str
+    outcome: str
+    exit_code: int = 0
+    hint: str = ""
+    figure: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that is done again and again: ``due`` says to which subjects now, ``do`` does it."""
+
+    name: str
+    does: str
+    due: Callable[[Installation], Sequence[str]]
+    do: Callable[[Installation, Sequence[str], Progress], Sequence[Result]]
+    at_night: bool = True
+    minutes: int = 0  # between two runs by day as well
+    weekday: int | None = None  # 0 is Monday: once a week, at the night's hour
+
+
+@dataclass
+class Summary:
+    """All that one run did."""
+
+    kind: str
+    started_at: datetime
+    outcome: str = ""
+    jobs: dict[str, list[Result]] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[tuple[str, Result]]:
+        """Return what a person must look at, with the job's name."""
+        return [(name, one) for name, results in self.jobs.items() for one in results if one.exit_code]
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """Return it as the table of runs keeps it."""
+        free = {one.subject.removeprefix("host:"): one.figure for one in self.jobs.get("space", [])}
+        jobs = {name: [asdict(one) for one in results] for name, results in self.jobs.items()}
+        return {"jobs": jobs, "free": free}
+
+
+def _each(
+    installation: Installation, subjects: Sequence[str], act: Callable[[str], Sequence[Any]], at_a_time: int = 1
+) -> list[Result]:
+    """Do something to each subject; what fails is told and stops no other, a signal stops between two."""
+
+    def one(subject: str) -> list[Result]:
+        if stop_requested.is_set():
+            return []
+        try:
+            return [Result(done.slug, done.outcome, done.exit_code, done.hint) for done in act(subject)]
+        except ProvisionError as error:
+            return [Result(subject, error.message, error.exit_code, error.hint)]
+
+    with ThreadPoolExecutor(max_workers=at_a_time) as pool:
+        return [result for results in pool.map(one, subjects) for result in results]
+
+
+def _sites(installation: Installation) -> list[str]:
+    return backup.sites(installation, [])
+
+
+def _hosts(installation: Installation) -> list[str]:
+    return [f"host:{settings.name}" for settings in installation.inventory.hosts]
+
+
+def _always(subject: str) -> Callable[[Installation], list[str]]:
+    return lambda _installation: [subject]
+
+
+def _unsaved(installation: Installation) -> list[str]:
+    """Return what was not backed up since the night began: begun again, a night takes only what is left."""
+    since = slot(clock.now(), installation.inventory.policy.nightly.hour)
+    with installation.store.transaction() as session:
+        return [
+            site.slug
+            for site in records.live_sites(session)
+            if not any(since <= snapshot.taken_at for snapshot in records.snapshots(session, site.key))
+        ]
+
+
+def _back_up(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
+    parallel = installation.inventory.policy.parallel
+    return _each(installation, subjects, lambda slug: backup.backup(installation, [slug], progress), parallel)
+
+
+def _check(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    return _each(installation, subjects, lambda slug: backup.check(installation, [slug]))
+
+
+def _prune(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    return _each(installation, subjects, lambda slug: backup.prune(installation, [slug]))
+
+
+def _drill(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
+    return _each(installation, subjects, lambda slug: drill.drill(installation, [slug], progress))
+
+
+def _past_their_days(installation: Installation) -> list[str]:
+    return [f"{slug} generation {number}" for slug, number in expire.due(installation)]
+
+
+def _expire(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
+    failed = expire.expire(installation, progress)
+    return [*(Result(slug, what, ProvisionError.exit_code, f"provision status {slug}") for slug, what in failed),
+            Result("generations", f"{len(subjects) - len(failed)} removed")]  # fmt: skip
+
+
+def _upgradable(installation: Installation) -> list[str]:
+    return [] if installation.inventory.policy.nightly.upgrade == "off" else _sites(installation)
+
+
+def _upgrade(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
+    only = "extensions" if installation.inventory.policy.nightly.upgrade == "extensions" else None
+    plans, refused = upgrade.plans(installation, subjects, only=only)
+    done = [*refused, *upgrade.upgrade(installation, plans, list(subjects[:1]), 1, progress)]
+    return [Result(one.slug, one.outcome, one.exit_code, one.hint) for one in done]
+
+
+def _to_remind(installation: Installation) -> list[str]:
+    with installation.store.transaction() as session:
+        fleet = agreements.in_force(session)
+        due = agreements.due_today(session, installation.inventory, fleet)
+        return sorted({session.get_one(Site, one.agreement.site_id).slug for one in due})
+
+
+def _remind(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    return [Result(slug, f"reminder {kind} queued") for slug, kind in remind.remind(installation).queued]
+
+
+def _changes(session: Session) -> Sequence[tuple[PlannedChange, Site]]:
+    query = select(PlannedChange, Site).where(
+        PlannedChange.site_id == Site.id,
+        PlannedChange.state == ChangeState.PLANNED,
+        PlannedChange.on <= clock.today(),
+    )
+    return session.exec(query.order_by(col(PlannedChange.on))).all()
+
+
+def _changing(installation: Installation) -> list[str]:
+    with installation.store.transaction() as session:
+        return [site.slug for _, site in _changes(session)]
+
+
+def _propose(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    """Propose the changes whose day has come: a person does them, the night never takes a site away."""
+    with installation.store.transaction() as session:
+        return [
+            Result(site.slug, f"planned since {change.on}: {change.kind.value.replace('_', ' ')}",
+                   NeedsHand.exit_code, "docs/operator.md, planned changes")
+            for change, site in _changes(session)
+        ]  # fmt: skip
+
+
+def _renew(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    results = []
+    for subject in subjects:
+        try:
+            changed = refresh_edge(installation, installation.host(subject.removeprefix("host:")))
+        except ProvisionError as error:
+            results.append(Result(subject, error.message, error.exit_code, error.hint))
+        else:
+            results.append(Result(subject, "installed anew" if changed else "as the records want it"))
+    return results
+
+
+def _measure(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    results = []
+    for subject in subjects:
+        try:
+            free = host_probes.free_disk(installation.host(subject.removeprefix("host:")))
+        except ProvisionError as error:
+            results.append(Result(subject, error.message, error.exit_code, error.hint))
+        else:
+            results.append(Result(subject, f"{free // host_probes.MIB} MiB free", figure=free))
+    return results
+
+
+def _examine(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    return [
+        Result(finding.subject, finding.problem, NeedsHand.exit_code, finding.mend)
+        for finding in doctor.examine(installation)
+    ]
+
+
+def _deliver(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    delivery = outbox.deliver_due(installation)
+    said = f"{delivery.sent} sent, {delivery.waiting} wait, {delivery.dead} refused for good"
+    if delivery.reason:
+        return [Result("outbox", f"{said}: {delivery.reason}", NeedsHand.exit_code, "provision mail list")]
+    return [Result("outbox", said)]
+
+
+def _watch(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    known = [item for item in status.overview(installation).attention if item.alarm != alerts.SILENT]
+    changed = alerts.keep_incidents(installation, [*known, *alerts.silent(installation)])
+    return [Result(row.subject, f"{'over' if row.ended_at else 'incident'}: {row.what}") for row in changed]
+
+
+def _tidy(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    old, recent = clock.now() - timedelta(days=DAYS_KEPT), clock.now() - timedelta(days=2)
+    with installation.store.transaction() as session:
+        session.exec(delete(Run).where(col(Run.started_at) < old))
+        frequent = [job.name for job in JOBS if job.minutes]
+        session.exec(delete(Run).where(col(Run.kind).in_(frequent), col(Run.started_at) < recent))
+    return []
+
+
+def _digest(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    overview = status.overview(installation)
+    week = clock.now() - timedelta(days=7)
+    with installation.store.transaction() as session:
+        nights = session.exec(select(Run).where(Run.kind == NIGHT, Run.started_at > week)).all()
+        message = compose(
+            "digest",
+            namespace=installation.namespace,
+            today=clock.today(),
+            sites=len(overview.sites),
+            nights=len(nights),
+            failed=sum(night.outcome != WELL for night in nights),
+            waiting=len(session.exec(select(Mail.id).where(col(Mail.state).in_(UNSENT))).all()),
+            attention=overview.attention,
+        )
+        outbox.post_to_operators(session, installation, f"digest {clock.today()}", message)
+    return []
+
+
+# Every job there is, the night's in the order in which the night does them. A new one is a line here.
+JOBS: tuple[Job, ...] = (
+    Job("backup", "a verified snapshot of every site", _unsaved, _back_up),
+    Job("check", "the repositories' structure, and a thirtieth of their data", _sites, _check),
+    Job("drill", "restores for proof that are due", drill.due, _drill),
+    Job("upgrade", "what policy.nightly.upgrade allows", _upgradable, _upgrade),
+    Job("expire", "kept generations whose days are over are removed", _past_their_days, _expire),
+    Job("prune", "snapshots that the retention does not keep are removed", _sites, _prune),
+    Job("edge", "certificates near their end are renewed", _hosts, _renew),
+    Job("changes", "planned changes whose day has come are proposed", _changing, _propose),
+    Job("remind", "what agreements call for today is queued", _to_remind, _remind),
+    Job("space", "free space is recorded", _hosts, _measure),
+    Job("doctor", "hosts and records are compared", _hosts, _examine),
+    Job("tidy", "old records of runs are removed", _always("runs"), _tidy),
+    Job("watch", "sites are asked over HTTPS, incidents begin and end", _always("incidents"), _watch, minutes=5),
+    Job("mail", "mails that are due leave", _always("outbox"), _deliver, minutes=5),
+    Job("digest", "the operators' weekly digest", _always("operators"), _digest, at_night=False, weekday=0),
+)
+
+
+def due(installation: Installation) -> dict[str, list[str]]:
+    """Return, by job of the night, the subjects that are due now."""
+    return {job.name: list(job.due(installation)) for job in JOBS if job.at_night}
+
+
+def run(installation: Installation, kind: str = NIGHT, progress: Progress = no_progress) -> Summary:
+    """Do all that is due at night, or one job of another rhythm; a failed night is told by mail as well.
+
+    Raises:
+        Busy: another process is at it; says who and since when.
+        Unavailable: the state cannot be written.
+
+    """
+    jobs = [job for job in JOBS if (job.at_night if kind == NIGHT else job.name == kind)]
+    with lock.hold(installation.locks, kind) as free:
+        if not free:
+            raise Busy(f"{kind}: {at_it(installation, kind)}", "wait for it")
+        with stoppable(kind):
+            row_id = begin(installation, kind)
+            summary = Summary(kind, clock.now())
+            for place, job in enumerate(jobs):
+                if stop_requested.is_set():
+                    break
+                progress(kind, job.name, place, len(jobs))
+                failpoint.reach(NIGHT, job.name, "before")
+                summary.jobs[job.name] = _do(installation, job, progress)
+                failpoint.reach(NIGHT, job.name, "after")
+            progress(kind, "done", len(jobs), len(jobs))
+            summary.outcome = STOPPED if stop_requested.is_set() else FAILED if summary.failures else WELL
+            _end(installation, row_id, summary)
+        if kind == NIGHT and summary.outcome == FAILED:
+            outbox.deliver_due(installation)
+    return summary
+
+
+def _do(installation: Installation, job: Job, progress: Progress) -> list[Result]:
+    try:
+        subjects = job.due(installation)
+        return list(job.do(installation, subjects, progress)) if subjects else []
+    except ProvisionError as error:
+        return [Result(job.name, error.message, error.exit_code, error.hint)]
+    except Exception as error:  # a fault of one job, ours included, must not cost the night's others
+        return [Result(job.name, f"{type(error).__name__}: {error}", ProvisionError.exit_code)]
+
+
+def begin(installation: Installation, kind: str) -> int:
+    """Record that a run begins; return its number."""
+    with installation.store.transaction() as session:
+        row = Run(kind=kind, holder=holder(), started_at=clock.now())
+        session.add(row)
+        session.flush()
+        return row.id or 0
+
+
+def _end(installation: Installation, row_id: int, summary: Summary) -> None:
+    with installation.store.transaction() as session:
+        row = session.get_one(Run, row_id)
+        row.ended_at, row.outcome, row.summary = clock.now(), summary.outcome, summary.stored
+        if summary.kind == NIGHT and summary.outcome == FAILED:
+            message = compose(
+                "nightly",
+                namespace=installation.namespace,
+                started=row.started_at,
+                local=alerts.local,
+                failures=[(one.subject, name, one.outcome, one.hint) for name, one in summary.failures],
+                parts=[(n, sum(not r.exit_code for r in results), len(results)) for n, results in summary.jobs.items()],
+            )
+            outbox.post_to_operators(session, installation, f"nightly {row_id}", message)
+
+
+def at_it(installation: Installation, kind: str) -> str:
+    """Return who runs ``kind`` and since when, by the newest row that has not ended."""
+    with installation.store.transaction() as session:
+        query = select(Run).where(Run.kind == kind, col(Run.ended_at).is_(None))
+        row = session.exec(query.order_by(col(Run.id).desc())).first()
+    if row is None:
+        return "another process is about to begin"
+    return f"{row.holder} is at it since {alerts.local(row.started_at)}"
+
+
+def slot(now: datetime, hour: int, weekday: int | None = None) -> datetime:
+    """Return the newest moment, not after ``now``, at which the clock in Europe/Paris showed ``hour``.
+
+    Each day has exactly one: of an hour that comes twice the first, of one that a night leaves out the next that is.
+    """
+    day = now.astimezone(clock.PARIS).date() + timedelta(days=1)
+    while True:
+        moment = _hour_of(day, hour)
+        if moment <= now and weekday in (None, day.weekday()):
+            return moment
+        day -= timedelta(days=1)
+
+
+def _hour_of(day: date, hour: int) -> datetime:
+    return datetime(day.year, day.month, day.day, hour, tzinfo=clock.PARIS).astimezone(UTC)
