@@ -1,5 +1,6 @@
-"""What should be there and is not: a night, an answer, space, a valid certificate. One mail when an incident begins,
-one when it is over, none in between.
+"""What should be there and is not: a night, an answer, space, a valid certificate.
+
+One mail when an incident begins, one when it is over, none in between.
 """
 
 import ssl

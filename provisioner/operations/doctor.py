@@ -118,8 +118,11 @@ def _thaw_forgotten(installation: Installation, host: DockerHost) -> None:
                     site = records.site(session, item.subject)
                     serving = records.serving_generation(session, site.key)
                 if serving is not None:
-                    number = serving.number
-                    thaw(SiteWork("doctor", 0, installation, item.subject, number), number)
+                    work = SiteWork(
+                        kind="doctor", operation_id=0, installation=installation,
+                        slug=item.subject, number=serving.number,
+                    )  # fmt: skip
+                    thaw(work, work.number)
 
 
 def _drifted(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
