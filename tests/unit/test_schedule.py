@@ -1,6 +1,6 @@
 """What is due, by the records of runs alone: every night once, whatever the clock does."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +27,8 @@ def test_every_moment_belongs_to_the_night_before_it(now: datetime, hour: int) -
     assert shown.hour == hour or (hour == 2 and shown.hour == 3)  # the hour that the night in March leaves out
 
 
-@given(st.dates(datetime(2025, 1, 1).date(), datetime(2031, 1, 1).date()), hours)
-def test_a_day_has_one_night_also_when_the_clock_changes(day: object, hour: int) -> None:
+@given(st.dates(date(2025, 1, 1), date(2031, 1, 1)), hours)
+def test_a_day_has_one_night_also_when_the_clock_changes(day: date, hour: int) -> None:
     start = datetime.fromisoformat(f"{day}T00:00").replace(tzinfo=PARIS).astimezone(UTC)
     end = (start + timedelta(hours=36)).astimezone(PARIS).replace(hour=0, minute=0).astimezone(UTC)
     begins, now = set(), start

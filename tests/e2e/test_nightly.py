@@ -1,0 +1,169 @@
+"""The nightly run and the scheduler on real sites: what fails stops nothing else, what was missed is caught up."""
+
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.town import Town, free_port
+
+DIED = -9
+SITES = ("kayane", "regart")
+
+
+@pytest.fixture(scope="module")
+def night(town: Town) -> Town:
+    """A town with two sites."""
+    town.create(*SITES)
+    return town
+
+
+@pytest.fixture
+def folder(night: Town) -> Iterator[Path]:
+    """The folder of mails; the inventory is as at first afterwards."""
+    yield night.state / "mail"
+    night.write_inventory()
+
+
+def rows(town: Town, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(town.state / "provision.db") as database:
+        return database.execute(query).fetchall()
+
+
+def operators(folder: Path, kind: str) -> list[str]:
+    return sorted(path.read_text() for path in folder.glob(f"*-{kind}-*"))
+
+
+def until(condition: Any, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.5)
+
+
+def jobs(said: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = said["jobs"]
+    return found
+
+
+def run_json(town: Town, code: int, **environment: str) -> dict[str, Any]:
+    import json
+
+    said: dict[str, Any] = json.loads(town.run("nightly", "--json", code=code, **environment).stdout)
+    return said
+
+
+def test_a_killed_night_is_begun_again_and_does_what_is_left(night: Town) -> None:
+    due = night.run("nightly", "--dry-run").stdout
+    assert "backup: kayane, regart" in due
+    night.run("nightly", code=DIED, PROVISION_FAILPOINT="nightly.backup:after:kill")
+    assert rows(night, "SELECT outcome FROM run WHERE kind='nightly'") == [("",)]
+    said = run_json(night, 0)
+    assert said["outcome"] == "well"
+    assert {one["subject"] for one in jobs(said)["drill"]} == set(SITES)
+    assert all(one["outcome"] == "proven" for one in jobs(said)["drill"])
+    assert not {one["subject"] for one in jobs(said)["backup"]} & set(SITES)  # they were saved before the kill
+    assert rows(night, "SELECT outcome FROM run WHERE kind='nightly' ORDER BY id") == [("",), ("well",)]
+    assert jobs(said)["space"][0]["figure"] > 0
+
+
+def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folder: Path) -> None:
+    """regart's database is gone, the mail server is away: kayane is saved, one summary says both, one mail is queued."""
+    server = {"host": "127.0.0.1", "port": free_port(), "security": "none"}
+    night.write_inventory(mail={"sender": "associations@example.org", "server": server})
+    night.sql("RENAME TABLE regart_1.wp_posts TO regart_1.lost")
+    night.docker().containers.get(f"{night.namespace}.site.regart.1").stop()
+    tomorrow = (datetime.now() + timedelta(days=1)).replace(hour=12).isoformat(timespec="minutes")
+    repository = night.folder / "backups" / "regart"
+    hidden = repository.rename(repository.with_name("hidden"))
+    repository.write_text("no repository")
+    try:
+        said = run_json(night, 3, PROVISION_NOW=tomorrow)
+        again = night.run("nightly", code=3, PROVISION_NOW=tomorrow).stdout
+    finally:
+        repository.unlink()
+        hidden.rename(repository)
+        night.sql("RENAME TABLE regart_1.lost TO regart_1.wp_posts")
+        night.docker().containers.get(f"{night.namespace}.site.regart.1").start()
+    codes = {one["subject"]: one["exit_code"] for one in jobs(said)["backup"]}
+    assert codes["kayane"] == 0
+    assert codes["regart"] != 0
+    assert jobs(said)["mail"][0]["exit_code"] == 3
+    assert all(one["exit_code"] == 0 for one in jobs(said)["check"] if one["subject"] == "kayane")
+    assert "need a person" in again.splitlines()[-1]
+    assert "kayane" not in next(line for line in again.splitlines() if line.startswith("backup"))
+    assert rows(night, "SELECT count(*) FROM mail WHERE kind='nightly' AND state='QUEUED'")[0][0] == 2
+    night.write_inventory()
+    until(lambda: night.get("regart").status == 200)
+    night.run("mail", "retry")
+    assert len(operators(folder, "nightly")) == 2
+
+
+def test_an_incident_is_told_once_when_it_begins_and_once_when_it_is_over(night: Town, folder: Path) -> None:
+    """No night for 27 hours: status says so by itself; two watches send one mail; the night after it ends it."""
+    before = len(operators(folder, "incident"))
+    later = (datetime.now() + timedelta(days=3)).replace(hour=12).isoformat(timespec="minutes")
+    told = night.run("status", "--check", code=2, PROVISION_NOW=later).stdout
+    assert "CRITICAL" in told
+    assert "the last nightly run was on" in night.run("status", PROVISION_NOW=later).stdout
+    for _ in range(2):
+        begin = night.start("serve", PROVISION_NOW=later)
+        until(lambda: rows(night, "SELECT count(*) FROM incident WHERE alarm='night'")[0][0] >= 1)
+        begin.send_signal(signal.SIGTERM)
+        assert begin.wait(timeout=240) == 0
+    night.run("nightly", code=None, PROVISION_NOW=later)
+    night.run("mail", "retry", code=None)
+    assert rows(night, "SELECT count(*) FROM incident WHERE alarm='night' AND ended_at IS NULL") == [(0,)]
+    about = [text for text in operators(folder, "incident") if "nightly: night" in text]
+    assert [sum(word in text for text in about) for word in ("Subject: critical", "Subject: over")] == [1, 1], about
+    assert len(operators(folder, "incident")) > before
+
+
+def test_one_scheduler_works_and_the_other_says_why_it_waits(night: Town) -> None:
+    later = (datetime.now() + timedelta(days=5)).replace(hour=12).isoformat(timespec="minutes")
+    count = rows(night, "SELECT count(*) FROM run WHERE kind='nightly'")[0][0]
+    first = night.start("serve", PROVISION_NOW=later)
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "scheduler: works\n"
+        second = night.start("serve", PROVISION_NOW=later)
+        assert second.stdout is not None
+        waiting = second.stdout.readline()
+        assert "waits" in waiting
+        assert f"(process {first.pid})" in waiting
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(timeout=60) == 0
+        until(lambda: rows(night, "SELECT count(*) FROM run WHERE kind='nightly' AND outcome<>''")[0][0] > count)
+    finally:
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=240) == 0
+    assert rows(night, "SELECT outcome FROM run WHERE kind='scheduler' ORDER BY id DESC LIMIT 1") == [("stopped",)]
+    assert (
+        rows(night, "SELECT count(*) FROM run WHERE kind='nightly'")[0][0] == count + 1
+    )  # five missed nights, one run
+
+
+def test_a_frozen_site_with_nothing_under_way_is_told_and_thawed(night: Town) -> None:
+    path = f"/run/sites/kayane/1/frozen"
+    uid = (night.data_root / "run/sites/kayane/1").stat().st_uid
+    ticker = f"{night.namespace}.cron"
+    subprocess.run(["docker", "exec", "-u", str(uid), ticker, "touch", path], check=True)
+    assert "refuses writes (frozen)" in night.run("status").stdout
+    night.run("doctor", "--fix", code=None)
+    assert "refuses writes (frozen)" not in night.run("status").stdout
+
+
+def test_a_certificate_near_its_end_is_told(night: Town) -> None:
+    late = (datetime.now() + timedelta(days=387)).isoformat(timespec="minutes")
+    said = night.run("status", PROVISION_NOW=late).stdout
+    assert "the certificate of edge.assos.localhost ends on" in said
+
+
+def test_the_jobs_are_listed(night: Town) -> None:
+    assert {job["name"] for job in night.json("serve", "--jobs")} >= {"backup", "watch", "mail", "digest"}
