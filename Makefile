@@ -54,6 +54,7 @@ check: .venv/dev ## Format, lint, types, layers, sizes
 bench: engine .venv/dev ## Measure creating, backups and restores against their baselines; print the tables of docs/bench.md
 	$(BIN)/python -m tests.bench.bench
 	$(BIN)/python -m tests.bench.backups
+	$(BIN)/python -m tests.bench.reminders
 
 format: .venv/dev ## Format and sort
 	$(BIN)/ruff format provisioner templates tests
