@@ -243,7 +243,7 @@ def test_without_a_fresh_backup_nothing_is_upgraded(old_town: Town) -> None:
     target.parent.mkdir(exist_ok=True)
     target.write_text("no directory")
     try:
-        outcome = upgrade(old_town, "nu", "--to", "6.8", code=5)
+        outcome = upgrade(old_town, "nu", "--to", "6.8", code=1)
         assert "no fresh verified backup" in str(outcome["outcome"])
         assert old_town.json("status", "nu")["wordpress"].startswith("6.1.")
     finally:
