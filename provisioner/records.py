@@ -7,7 +7,16 @@ from sqlmodel import Session, col, or_, select
 
 from provisioner import clock
 from provisioner.agreement.reminders import Reminder, reminders
-from provisioner.agreement.terms import AgreementState, Milestones, Term, state_at, terms
+from provisioner.agreement.terms import (
+    AgreementState,
+    Closing,
+    Milestones,
+    Term,
+    closing,
+    last_day,
+    state_at,
+    terms,
+)
 from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
@@ -92,9 +101,15 @@ def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminde
     return reminders(agreement_terms(record), inventory.policy.agreement.reminders, record.start)
 
 
-def planned_changes(session: Session, site_id: int) -> list[PlannedChange]:
-    """Return what is planned for a site and not done yet, by day."""
-    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == ChangeState.PLANNED)
+def closing_of(record: Agreement) -> Closing:
+    """Return how the site closes as things stand: never before tomorrow, so that it can be seen, and taken back."""
+    last = last_day(milestones(record), agreement_terms(record))
+    return closing(max(last, clock.today()), record.closing_days)
+
+
+def changes(session: Session, site_id: int, state: ChangeState = ChangeState.PLANNED) -> list[PlannedChange]:
+    """Return what is planned for a site (or was done, or cancelled), by day."""
+    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == state)
     return list(session.exec(query.order_by(col(PlannedChange.on))).all())
 
 
