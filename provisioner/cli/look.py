@@ -101,7 +101,9 @@ def _last_day(site: SiteDetails) -> str:
         return f"{agreement.last_day}, terminated"
     if agreement.notice_on is not None:
         return f"{agreement.last_day}, by notice of {agreement.notice_on}"
-    return str(agreement.last_day) if agreement.state == "final_term" else f"{agreement.last_day}, unless notice is given"
+    return (
+        str(agreement.last_day) if agreement.state == "final_term" else f"{agreement.last_day}, unless notice is given"
+    )
 
 
 def log(

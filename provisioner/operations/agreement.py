@@ -13,7 +13,7 @@ from provisioner import clock, fields, records
 from provisioner.agreement.terms import IN_FORCE, AgreementState, last_day, notice_on
 from provisioner.errors import BadInput
 from provisioner.installation import Installation
-from provisioner.journal.journal import Journal, Progress, no_progress
+from provisioner.journal.journal import Journal, Progress, no_progress, refuse_unfinished
 from provisioner.journal.step import Step
 from provisioner.model.tables import Agreement, ChangeState, Operation
 from provisioner.steps.agreement import (
@@ -85,9 +85,8 @@ def check_signature(installation: Installation, slug: str, on: date, copy: Path 
 
     """
     with installation.store.transaction() as session:
-        site = records.site(session, slug)
-        agreement = records.agreement(session, site.key)
-        generation = records.serving_generation(session, site.key)
+        agreement = _settled(session, slug)
+        generation = records.serving_generation(session, agreement.site_id)
     if agreement.signed_on is not None:
         raise BadInput(f"{slug}: the agreement was signed on {agreement.signed_on.isoformat()} already")
     if generation is None:
@@ -106,7 +105,7 @@ def give_notice(
 
     """
     with installation.store.transaction() as session:
-        agreement = _of(session, slug)
+        agreement = _settled(session, slug)
         state = records.agreement_state(agreement)
     if state not in IN_FORCE:
         raise BadInput(f"{slug}: its agreement is {state.value}: there is nothing to give notice of", _status(slug))
@@ -142,7 +141,7 @@ def terminate(installation: Installation, slug: str, on: date, reason: str, *, d
 
     """
     with installation.store.transaction() as session:
-        agreement = _of(session, slug)
+        agreement = _settled(session, slug)
     if agreement.signed_on is None:
         raise BadInput(f"{slug}: its agreement is not signed: there is nothing to terminate", _status(slug))
     if agreement.terminated_on is not None:
@@ -167,7 +166,7 @@ def take_back(installation: Installation, slug: str, *, dry_run: bool = False) -
 
     """
     with installation.store.transaction() as session:
-        agreement = _of(session, slug)
+        agreement = _settled(session, slug)
         begun = records.changes(session, agreement.site_id, ChangeState.DONE)
     if begun:
         raise BadInput(f"{slug}: its closing has begun ({begun[0].kind.value} on {begun[0].on.isoformat()})")
@@ -212,6 +211,13 @@ def _run(
     with journal.subject(slug):
         operation = journal.begin(slug, arguments, record)
         journal.carry_out(operation, work_on(installation, operation))
+
+
+def _settled(session: Session, slug: str) -> Agreement:
+    """Return an agreement of which no operation is half-way through changing the record."""
+    agreement = _of(session, slug)
+    refuse_unfinished(session, slug)
+    return agreement
 
 
 def _of(session: Session, slug: str) -> Agreement:

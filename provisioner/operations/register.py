@@ -183,8 +183,8 @@ def _months_in_force(agreement: Agreement, year: int) -> int:
 
 def _aid(rates: AidPolicy, site: Site, months: int, *, own_name: bool) -> Aid:
     hosting, domain = rates.hosting_month * months, rates.domain_year if own_name else Decimal(0)
-    total = hosting + domain + rates.support_year
-    return Aid(site.slug, site.name, months, hosting, domain, rates.support_year, total)
+    parts = (hosting, domain, rates.support_year, hosting + domain + rates.support_year)
+    return Aid(site.slug, site.name, months, *(amount.quantize(Decimal("0.01")) for amount in parts))
 
 
 def _sheet(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

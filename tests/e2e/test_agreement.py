@@ -113,15 +113,15 @@ def test_the_policy_of_its_making_stays_with_an_agreement(registry: Registry) ->
 def test_preview_needs_no_installation(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     registry.town.inventory.rename(tmp_path / "elsewhere.yaml")
-    environment = {"PROVISION_INVENTORY": ""}
-    done = registry.town.run("agreement", "preview", "--start", "2024-02-29", "--json", **environment)
+    town = registry.town
+    done = town.run("agreement", "preview", "--start", "2024-02-29", "--json", PROVISION_INVENTORY="")
     found = yaml.safe_load(done.stdout)
     assert list(found) == ["start", "terms", "reminders"]
     assert [term["end"] for term in found["terms"]] == ["2027-02-28", "2030-02-28", "2033-02-28"]
     assert found["terms"][1] == {"start": "2027-03-01", "end": "2030-02-28", "notice_by": "2029-11-30"}
     assert {"kind": "renewed", "term": 1, "on": "2026-12-01"}.items() <= found["reminders"][5].items()
     for start in ("1999-12-31", "2101-01-01", "2026-02-30"):
-        registry.town.run("agreement", "preview", "--start", start, code=2, **environment)
+        town.run("agreement", "preview", "--start", start, code=2, PROVISION_INVENTORY="")
 
 
 HOSTILE = '=HYPERLINK("http://example.org";"x")<b>{{ 7*7 }}'
@@ -149,14 +149,15 @@ def test_list_shows_what_is_due_as_table_calendar_and_spreadsheet(two: Registry)
         ("2029-09-15", "kayane", "renewed", 2),
     ]
     assert [i["kind"] for i in two.json("agreement", "list", "--months", "0", now=now)] == ["sign"]
-    two.run("agreement", "list", "--months", "4", "--ics", "due.ics", "--csv", "due.csv", now=now)
-    events = Calendar.from_ical((two.town.folder / "due.ics").read_bytes()).walk("VEVENT")
-    assert [event["dtstart"].dt for event in events] == [date(2026, 1, 1), date(2029, 6, 14), date(2029, 9, 15)]
+    ics, sheet = two.town.folder / "due.ics", two.town.folder / "due.csv"
+    two.run("agreement", "list", "--months", "4", "--ics", str(ics), "--csv", str(sheet), now=now)
+    events = Calendar.from_ical(ics.read_bytes()).walk("VEVENT")
+    assert [event.decoded("dtstart") for event in events] == [date(2026, 1, 1), date(2029, 6, 14), date(2029, 9, 15)]
     assert str(events[0]["summary"]).startswith(HOSTILE)
     assert str(events[2]["summary"]) == "Kayane : reconduction de la convention"
     again = two.json("agreement", "list", "--months", "400", now="2029-08-01T12:00")
     assert again[-1]["kind"] == "expired"
-    rows = list(csv.reader(io.StringIO((two.town.folder / "due.csv").read_text("utf-8-sig")), delimiter=";"))
+    rows = list(csv.reader(io.StringIO(sheet.read_text("utf-8-sig")), delimiter=";"))
     assert rows[1][:4] == ["2026-01-01", "hostile", f"'{HOSTILE}", "draft"]
     assert all(not cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
 
@@ -222,10 +223,10 @@ def test_the_document_is_one_to_sign(tmp_path: Path, slug: str) -> None:
         assert words in text, words
     assert demonstration(slug)["name"] in text
     assert "[À compléter : adresse du siège]" in text
-    root = reader.trailer["/Root"]
+    root: dict[str, Any] = {**reader.root_object}
     assert root["/Lang"] == "fr"
-    assert root["/MarkInfo"]["/Marked"]
-    assert "/StructTreeRoot" in root
+    assert root["/MarkInfo"] == {"/Marked": True}
+    assert root["/StructTreeRoot"]
     assert fonts(reader)
     assert registry.agreement("2026-11-25T12:00", slug)["state"] == "awaiting_signature"
     assert made["sha256"] in registry.run("log", slug)
@@ -235,7 +236,8 @@ def fonts(reader: PdfReader) -> set[str]:
     """Return the names of all fonts, after having looked that each is embedded."""
     found = set()
     for page in reader.pages:
-        for font in page["/Resources"]["/Font"].values():
+        resources: Any = page["/Resources"]
+        for font in resources["/Font"].values():
             descendant = font.get_object()["/DescendantFonts"][0].get_object()
             descriptor = descendant["/FontDescriptor"].get_object()
             assert {"/FontFile", "/FontFile2", "/FontFile3"} & set(descriptor)

@@ -1,6 +1,5 @@
 """Ending an agreement, and taking that back: killed, failed; resumed and undone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,11 @@ POINTS = [
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
+def registry(tmp_path: Path) -> Registry:
     """Kayane's agreement, signed."""
     place = Registry(tmp_path)
     place.sign("kayane", "2026-09-01")
-    yield place
+    return place
 
 
 def check(registry: Registry, *, ended: bool) -> None:
@@ -47,7 +46,7 @@ def test_killed_then_resumed_or_undone(registry: Registry, point: str, then: str
     command = NOTICE if point.startswith(agreement.END) else CANCEL
     if command is CANCEL:
         registry.run(*NOTICE, now=NOW)
-    registry.run(*command, now=NOW, code=DIED, PROVISION_FAILPOINT=f"{point}:kill")
+    registry.run(*command, now=NOW, code=DIED, failpoint=f"{point}:kill")
     assert "resume kayane" in registry.run(*command, now=NOW, code=4)
     registry.run(then, "kayane", *(["--yes"] if then == "undo" else []), now=NOW)
     check(registry, ended=(command is NOTICE) == (then == "resume"))
@@ -58,13 +57,13 @@ def test_failed_is_undone(registry: Registry, point: str) -> None:
     command = NOTICE if point.startswith(agreement.END) else CANCEL
     if command is CANCEL:
         registry.run(*NOTICE, now=NOW)
-    assert "undone" in registry.run(*command, now=NOW, code=1, PROVISION_FAILPOINT=f"{point}:fail")
+    assert "undone" in registry.run(*command, now=NOW, code=1, failpoint=f"{point}:fail")
     check(registry, ended=command is CANCEL)
 
 
 def test_termination_undone_leaves_the_notice_before_it(registry: Registry) -> None:
     registry.run(*NOTICE, now=NOW)
-    registry.run(*TERMINATION, now=NOW, code=DIED, PROVISION_FAILPOINT="end.record:after:kill")
+    registry.run(*TERMINATION, now=NOW, code=DIED, failpoint="end.record:after:kill")
     assert registry.agreement(NOW)["planned"] == [("2029-07-01", "read_only"), ("2029-07-31", "archive")]
     registry.run("undo", "kayane", "--yes", now=NOW)
     check(registry, ended=True)
