@@ -6,11 +6,13 @@ Each key's documentation is its ``description`` here: the JSON schema for editor
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from provisioner.agreement.reminders import ReminderPolicy
 from provisioner.errors import BadInput
 from provisioner.fields import (
     BaseImage,
@@ -27,6 +29,7 @@ from provisioner.fields import (
 )
 from provisioner.located_yaml import LocatedYaml
 
+Euros = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -44,6 +47,7 @@ class Council(Section):
     address: Line = Field(description="Postal address, on one line.")
     telephone: Line = Field(description="Telephone number shown to associations and in legal notices.")
     mail: MailAddress = Field(description="Where an association asks for help; shown on its login page.")
+    representative: Line | None = Field(None, description="Name and office of who signs agreements for the council.")
 
 
 class EdgeAddress(Section):
@@ -177,6 +181,18 @@ class AgreementPolicy(Section):
     term_years: Annotated[int, Field(ge=1, le=10)] = Field(3, description="Years of one term.")
     terms: Annotated[int, Field(ge=1, le=10)] = Field(3, description="Terms at most: 3 × 3 years = nine years.")
     notice_months: Annotated[int, Field(ge=0, le=12)] = Field(3, description="Notice period in months.")
+    closing_days: Annotated[int, Field(ge=15, le=365)] = Field(
+        30, description="Days that a site stays readable, exports offered, after its agreement; then it is archived."
+    )
+    reminders: ReminderPolicy = Field(default_factory=ReminderPolicy, description="When reminders leave.")
+
+
+class AidPolicy(Section):
+    """What the council gives is worth, in euros; the defaults are assumptions, set your own."""
+
+    hosting_month: Euros = Field(Decimal("10.00"), description="Hosting of one site, updates and backups, per month.")
+    domain_year: Euros = Field(Decimal("15.00"), description="A domain name of the association's own, per year.")
+    support_year: Euros = Field(Decimal("50.00"), description="Training and support of one association, per year.")
 
 
 class SitePolicy(Section):
@@ -220,6 +236,7 @@ class Policy(Section):
     """Rules that the council chooses."""
 
     agreement: AgreementPolicy = Field(default_factory=AgreementPolicy, description="Terms and notice.")
+    aid: AidPolicy = Field(default_factory=AidPolicy, description="Value of the aid in kind, in euros.")
     site: SitePolicy = Field(default_factory=SitePolicy, description="Limits of one site.")
     invitation_days: Annotated[int, Field(ge=1, le=60)] = Field(
         14, description="Days that an invitation's link is valid."
@@ -250,6 +267,9 @@ class Inventory(Section):
     hosts: Annotated[list[Host], Field(min_length=1)] = Field(description="Machines; sites are created on the first.")
     mail: Mail = Field(description="How mails leave.")
     backup: Backup = Field(default_factory=Backup, description="Where backups go.")
+    conventions: FilePath = Field(
+        Path("conventions"), description="Directory of the agreements' documents, and of the council's own template."
+    )
     base_image: BaseImage | None = Field(
         None,
         description="Base image to pull, with {suite}, such as debian:{suite}-slim; made by mmdebstrap by default.",

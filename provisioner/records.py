@@ -6,17 +6,29 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, or_, select
 
 from provisioner import clock
-from provisioner.agreement.terms import Term, terms
+from provisioner.agreement.reminders import Reminder, reminders
+from provisioner.agreement.terms import (
+    AgreementState,
+    Closing,
+    Milestones,
+    Term,
+    closing,
+    last_day,
+    state_at,
+    terms,
+)
 from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
 from provisioner.model.tables import (
     Agreement,
+    ChangeState,
     Contact,
     Drill,
     Generation,
     GenerationState,
     Operation,
+    PlannedChange,
     Release,
     Site,
     SiteState,
@@ -66,6 +78,39 @@ def agreement(session: Session, site_id: int) -> Agreement:
 def agreement_terms(record: Agreement) -> list[Term]:
     """Return the terms of an agreement, by the policy that it was made under."""
     return terms(record.start, term_years=record.term_years, count=record.terms, notice_months=record.notice_months)
+
+
+def milestones(record: Agreement) -> Milestones:
+    """Return what people did to an agreement."""
+    return Milestones(
+        handed_over=record.handed_over_on,
+        signed=record.signed_on,
+        notice=record.notice_on,
+        notice_ends=record.notice_ends,
+        terminated=record.terminated_on,
+    )
+
+
+def agreement_state(record: Agreement) -> AgreementState:
+    """Return the state of an agreement at this instant."""
+    return state_at(clock.now(), milestones(record), agreement_terms(record))
+
+
+def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminder]:
+    """Return the reminders of a signed agreement, if nobody ends it: its own dates, the inventory's leads."""
+    return reminders(agreement_terms(record), inventory.policy.agreement.reminders, record.start)
+
+
+def closing_of(record: Agreement) -> Closing:
+    """Return how the site closes as things stand: never before tomorrow, so that it can be seen, and taken back."""
+    last = last_day(milestones(record), agreement_terms(record))
+    return closing(max(last, clock.today()), record.closing_days)
+
+
+def changes(session: Session, site_id: int, state: ChangeState = ChangeState.PLANNED) -> list[PlannedChange]:
+    """Return what is planned for a site (or was done, or cancelled), by day."""
+    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == state)
+    return list(session.exec(query.order_by(col(PlannedChange.on))).all())
 
 
 def find_generation(session: Session, site_id: int, number: int) -> Generation | None:
@@ -192,7 +237,7 @@ def record_association(session: Session, inventory: Inventory, spec: Association
         Agreement(
             site_id=record.key,
             start=spec.agreement_start or clock.today(),
-            **inventory.policy.agreement.model_dump(),
+            **inventory.policy.agreement.model_dump(exclude={"reminders"}),
         )
     )
 

@@ -1,20 +1,29 @@
 """Terms, notice deadlines and states of an agreement. Source of every rule: CONTEXT.md, "exact rules"."""
 
 import calendar
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+
+from provisioner.clock import PARIS
 
 ONE_DAY = timedelta(days=1)
 
 
 class AgreementState(StrEnum):
-    """States of an agreement, as far as its own dates decide them."""
+    """States of an agreement (CONTEXT.md, states). Renewal is an event, not a state."""
 
     DRAFT = "draft"
+    AWAITING_SIGNATURE = "awaiting_signature"
     ACTIVE = "active"
     FINAL_TERM = "final_term"
     EXPIRED = "expired"
+    NOTICE_GIVEN = "notice_given"
+    TERMINATED = "terminated"
+
+
+IN_FORCE = (AgreementState.ACTIVE, AgreementState.FINAL_TERM)  # reminders are for these: notice stops them
 
 
 @dataclass(frozen=True)
@@ -37,18 +46,23 @@ def anniversary(start: date, years: int) -> date:
 def plus_months(day: date, months: int) -> date:
     """Return the same day of the month ``months`` later, or that month's last day when it does not exist."""
     year, month0 = divmod(day.year * 12 + day.month - 1 + months, 12)
-    return date(year, month0 + 1, min(day.day, calendar.monthrange(year, month0 + 1)[1]))
+    try:
+        return day.replace(year=year, month=month0 + 1)
+    except ValueError:
+        return date(year, month0 + 1, _length(year, month0 + 1))
 
 
 def notice_deadline(term_end: date, months: int) -> date:
     """Return the latest day D such that D + ``months`` months is not after ``term_end``."""
     year, month0 = divmod(term_end.year * 12 + term_end.month - 1 - months, 12)
-    length = calendar.monthrange(year, month0 + 1)[1]
-    candidate = date(year, month0 + 1, length)
-    # Within one month, D + months grows with D until it sticks at the target month's last day.
-    while plus_months(candidate, months) > term_end:
-        candidate -= ONE_DAY
-    return candidate
+    length = _length(year, month0 + 1)
+    # Every day of D's month that does not exist in the term end's month is taken to that month's last day.
+    ends_its_month = term_end.day == _length(term_end.year, term_end.month)
+    return date(year, month0 + 1, length if ends_its_month else min(term_end.day, length))
+
+
+def _length(year: int, month: int) -> int:
+    return calendar.monthrange(year, month)[1]
 
 
 def terms(start: date, *, term_years: int, count: int, notice_months: int) -> list[Term]:
@@ -66,12 +80,111 @@ def terms(start: date, *, term_years: int, count: int, notice_months: int) -> li
     return found
 
 
-def state_on(day: date, signed_on: date | None, periods: list[Term]) -> AgreementState:
-    """Return the state on ``day`` of an agreement that nobody ended. Renewal is an event, not a state."""
-    if signed_on is None:
-        return AgreementState.DRAFT
-    if day > periods[-1].end:
+@dataclass(frozen=True)
+class Milestones:
+    """What people did to an agreement, by day; the rest follows from its terms."""
+
+    handed_over: date | None = None  # the document was made, to be signed
+    signed: date | None = None
+    notice: date | None = None
+    notice_ends: date | None = None  # last day of the term that the notice keeps from being renewed
+    terminated: date | None = None  # first day without agreement
+
+
+def state_on(day: date, milestones: Milestones, periods: Sequence[Term]) -> AgreementState:
+    """Return the one state that an agreement has on ``day``, from 0:00 to 24:00 in Europe/Paris."""
+    if milestones.signed is None or day < milestones.signed:
+        handed_over = milestones.handed_over is not None and day >= milestones.handed_over
+        return AgreementState.AWAITING_SIGNATURE if handed_over else AgreementState.DRAFT
+    if milestones.terminated is not None and day >= milestones.terminated:
+        return AgreementState.TERMINATED
+    if day > (milestones.notice_ends or periods[-1].end):
         return AgreementState.EXPIRED
-    if day >= periods[-1].start:
-        return AgreementState.FINAL_TERM
-    return AgreementState.ACTIVE
+    if milestones.notice is not None and day >= milestones.notice:
+        return AgreementState.NOTICE_GIVEN
+    return AgreementState.FINAL_TERM if day >= periods[-1].start else AgreementState.ACTIVE
+
+
+def state_at(moment: datetime, milestones: Milestones, periods: Sequence[Term]) -> AgreementState:
+    """Return the state at an instant: days end at 24:00 in Europe/Paris, also when the clocks change."""
+    return state_on(moment.astimezone(PARIS).date(), milestones, periods)
+
+
+def term_on(day: date, periods: Sequence[Term]) -> int:
+    """Return the number, from 1, of the term that ``day`` lies in; of the first before it, of the last after it."""
+    return max(1, sum(period.start <= day for period in periods))
+
+
+def last_day(milestones: Milestones, periods: Sequence[Term]) -> date:
+    """Return the last day of an agreement as things stand: by termination, by notice, or at the cap."""
+    planned = milestones.notice_ends or periods[-1].end
+    return min(planned, milestones.terminated - ONE_DAY) if milestones.terminated else planned
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a notice given on some day does: it keeps term number ``term`` from being renewed."""
+
+    term: int
+    notice_by: date
+    ends: date  # last day of the agreement then
+    otherwise: date  # last day of the next term, if the notice does not count
+    late_days: int  # 0: in time
+
+
+def notice_on(day: date, periods: Sequence[Term]) -> Notice | None:
+    """Return what a notice on ``day`` does; None in the last term, which nothing renews."""
+    number = term_on(day, periods)
+    period = periods[number - 1]
+    if period.notice_by is None:
+        return None
+    late = max(0, (day - period.notice_by).days)
+    return Notice(number, period.notice_by, period.end, periods[number].end, late)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How a site is wound down after its agreement: read-only with exports offered, then archived."""
+
+    read_only: date
+    archive: date
+
+
+def closing(last: date, days: int) -> Closing:
+    """Return how a site closes after its agreement's ``last`` day; it stays readable for ``days``."""
+    return Closing(last + ONE_DAY, last + ONE_DAY + timedelta(days=days))
+
+
+class EventKind(StrEnum):
+    """What happens in the life of an agreement."""
+
+    SIGNED = "signed"
+    BEGAN = "began"
+    RENEWED = "renewed"
+    NOTICE = "notice"
+    TERMINATED = "terminated"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class AgreementEvent:
+    """One event, on the day on which it happens; ``term`` is the one that it opens, or happens in."""
+
+    on: date
+    kind: EventKind
+    term: int
+
+
+def events(milestones: Milestones, periods: Sequence[Term]) -> list[AgreementEvent]:
+    """Return every event of a signed agreement, those to come included, as things stand; oldest first."""
+    last = last_day(milestones, periods)
+    begun = [(period.start, EventKind.RENEWED if n else EventKind.BEGAN) for n, period in enumerate(periods)]
+    end = EventKind.TERMINATED if milestones.terminated else EventKind.EXPIRED
+    found = [
+        (milestones.signed, EventKind.SIGNED),
+        *((day, kind) for day, kind in begun if day <= last),
+        (milestones.notice, EventKind.NOTICE),
+        (last + ONE_DAY, end),
+    ]
+    ordered = sorted(((day, kind) for day, kind in found if day is not None), key=lambda event: event[0])
+    return [AgreementEvent(day, kind, term_on(min(day, last), periods)) for day, kind in ordered]

@@ -71,6 +71,21 @@ class StepState(StrEnum):
     UNDONE = "undone"
 
 
+class ChangeKind(StrEnum):
+    """What is planned for a site whose agreement ends."""
+
+    READ_ONLY = "read_only"
+    ARCHIVE = "archive"
+
+
+class ChangeState(StrEnum):
+    """How far a planned change has come."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
 class MailState(StrEnum):
     """`queued` will be tried again; `dead` needs a person."""
 
@@ -203,7 +218,25 @@ class Agreement(SQLModel, table=True):
     term_years: int
     terms: int
     notice_months: int
+    closing_days: int
+    handed_over_on: date | None = None  # the document was made, to be signed
     signed_on: date | None = None
+    notice_on: date | None = None
+    notice_ends: date | None = None  # last day of the term that the notice keeps from being renewed
+    notice_from: str | None = None  # who gave it; kept when the notice is taken back
+    terminated_on: date | None = None  # first day without agreement
+    termination_reason: str | None = None
+
+
+class PlannedChange(SQLModel, table=True):
+    """What is to become of a site on a day to come; shown, and cancellable, until that day's nightly run does it."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
+    kind: ChangeKind
+    on: date
+    state: ChangeState = ChangeState.PLANNED
+    operation_id: int  # the one that planned it
 
 
 class Operation(SQLModel, table=True):

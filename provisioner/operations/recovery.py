@@ -13,6 +13,7 @@ from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
 from provisioner.operations import (
+    agreement,
     backup,
     copy_site,
     create,
@@ -21,7 +22,6 @@ from provisioner.operations import (
     init,
     invite,
     restore,
-    sign,
     upgrade,
 )
 from provisioner.operations import undo as going_back
@@ -36,6 +36,9 @@ class Recipe:
 
 
 RECIPES = {
+    agreement.SIGN: Recipe(agreement.SIGN_STEPS, agreement.work_on),
+    agreement.END: Recipe(agreement.END_STEPS, agreement.work_on),
+    agreement.KEEP: Recipe(agreement.KEEP_STEPS, agreement.work_on),
     backup.KIND: Recipe(backup.STEPS, backup.work_on),
     copy_site.KIND: Recipe(copy_site.STEPS, copy_site.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),
@@ -45,7 +48,6 @@ RECIPES = {
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
     restore.KIND: Recipe(restore.STEPS, restore.work_on),
     restore.INTRUSION_KIND: Recipe(restore.AFTER_INTRUSION, restore.work_on),
-    sign.KIND: Recipe(sign.STEPS, sign.work_on),
     upgrade.KIND: Recipe(upgrade.STEPS, upgrade.work_on),
     going_back.KIND: Recipe(going_back.STEPS, going_back.work_on),
 }

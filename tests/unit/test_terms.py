@@ -1,13 +1,28 @@
 """The agreement's dates: the vectors of CONTEXT.md, and rules over all dates against an independent oracle."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agreement.terms import AgreementState, notice_deadline, plus_months, state_on, terms
+from provisioner.agreement.terms import (
+    AgreementState,
+    Closing,
+    EventKind,
+    Milestones,
+    closing,
+    events,
+    last_day,
+    notice_deadline,
+    notice_on,
+    state_at,
+    state_on,
+    term_on,
+    terms,
+)
+from provisioner.clock import PARIS
 
 VECTORS = [
     ("2026-01-01", ["2028-12-31", "2031-12-31", "2034-12-31"], ["2028-09-30", "2031-09-30"]),
@@ -16,6 +31,29 @@ VECTORS = [
     ("2026-09-15", ["2029-09-14", "2032-09-14", "2035-09-14"], ["2029-06-14", "2032-06-14"]),
 ]
 DAYS = st.dates(date(2000, 1, 1), date(2100, 12, 31))
+NOTICE = st.integers(0, 12)
+DAY = timedelta(days=1)
+
+
+def later(day: date, months: int) -> date:
+    """Oracle of adding months: count them on one by one, then take the first day of the month that exists."""
+    year, month = day.year, day.month
+    for _ in range(months):
+        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+    for number in range(day.day, 27, -1):
+        try:
+            return date(year, month, number)
+        except ValueError:
+            continue
+    return date(year, month, day.day)
+
+
+def end_of_term(start: date, number: int) -> date:
+    """Oracle of a term's end: the day before the first of its year that is not earlier in it than the start was."""
+    day = date(start.year + 3 * number, 1, 1)
+    while (day.month, day.day) < (start.month, start.day):
+        day += DAY
+    return day - DAY
 
 
 @pytest.mark.parametrize(("start", "ends", "deadlines"), VECTORS)
@@ -26,29 +64,136 @@ def test_vectors_of_context(start: str, ends: list[str], deadlines: list[str]) -
     assert periods[-1].notice_by is None
 
 
-@given(DAYS, st.integers(0, 12))
-def test_deadline_is_the_latest_day_in_time(end: date, months: int) -> None:
-    """Brute force: walk back from the term's end, day by day, until a day is in time."""
-    day = end
-    while plus_months(day, months) > end:
-        day -= timedelta(days=1)
-    assert notice_deadline(end, months) == day
+@given(DAYS, NOTICE)
+def test_terms_and_deadlines_are_those_of_the_oracle(start: date, months: int) -> None:
+    periods = terms(start, term_years=3, count=3, notice_months=months)
+    assert [period.end for period in periods] == [end_of_term(start, number) for number in (1, 2, 3)]
+    for period in periods[:2]:
+        in_time = [day for day in (period.end - DAY * n for n in range(400)) if later(day, months) <= period.end]
+        assert period.notice_by == max(in_time)
 
 
-@given(DAYS, st.integers(1, 10), st.integers(1, 10), st.integers(0, 12))
-def test_terms_follow_each_other_without_gap(start: date, years: int, count: int, months: int) -> None:
+@given(DAYS, NOTICE)
+def test_deadline_is_in_time_and_the_day_after_is_late(end: date, months: int) -> None:
+    deadline = notice_deadline(end, months)
+    assert later(deadline, months) <= end < later(deadline + DAY, months)
+
+
+@given(DAYS, st.integers(1, 10), st.integers(1, 10), NOTICE)
+def test_terms_follow_each_other_without_gap_up_to_the_cap(start: date, years: int, count: int, months: int) -> None:
     periods = terms(start, term_years=years, count=count, notice_months=months)
+    assert len(periods) == count
     assert periods[0].start == start
-    for earlier, later in pairwise(periods):
-        assert later.start == earlier.end + timedelta(days=1)
-    assert periods[-1].end.year - start.year <= years * count
+    for earlier, following in pairwise(periods):
+        assert following.start == earlier.end + DAY
+    cap = periods[-1].end + DAY
+    assert (cap.year, cap.month) in {(start.year + years * count, start.month), (start.year + years * count, 3)}
 
 
-@given(DAYS, st.integers(0, 4000))
-def test_every_day_has_one_state(start: date, days: int) -> None:
+@given(DAYS, NOTICE, st.data())
+def test_every_day_of_nine_years_has_the_one_state_that_the_rules_say(
+    start: date, months: int, data: st.DataObject
+) -> None:
+    """Walk all days of an agreement's life; states come in their order, and change on their days."""
+    periods = terms(start, term_years=3, count=3, notice_months=months)
+    life = st.dates(start, periods[-1].end)
+    signed = start - timedelta(days=data.draw(st.integers(0, 60)))
+    notice = data.draw(st.none() | st.dates(start, periods[1].end))
+    given_notice = notice_on(notice, periods) if notice else None
+    milestones = Milestones(
+        handed_over=signed - timedelta(days=10),
+        signed=signed,
+        notice=notice,
+        notice_ends=given_notice.ends if given_notice else None,
+        terminated=data.draw(st.none() | life),
+    )
+    last = last_day(milestones, periods)
+    assert last <= periods[-1].end
+    seen: list[tuple[date, AgreementState]] = []
+    day = signed - timedelta(days=20)
+    while day <= periods[-1].end + DAY * 2:
+        state = state_on(day, milestones, periods)
+        if not seen or seen[-1][1] is not state:
+            seen.append((day, state))
+        assert (state in ENDED) == (day > last and day >= signed)
+        day += DAY
+    expected = [
+        (signed - timedelta(days=20), AgreementState.DRAFT),
+        (signed - timedelta(days=10), AgreementState.AWAITING_SIGNATURE),
+    ]
+    running = {signed: AgreementState.ACTIVE, periods[2].start: AgreementState.FINAL_TERM}
+    if notice and given_notice:
+        running = {first: state for first, state in running.items() if first < notice}
+        running |= {notice: AgreementState.NOTICE_GIVEN, given_notice.ends + DAY: AgreementState.EXPIRED}
+    else:
+        running[periods[2].end + DAY] = AgreementState.EXPIRED
+    if milestones.terminated:
+        running = {first: state for first, state in running.items() if first < milestones.terminated}
+        running[milestones.terminated] = AgreementState.TERMINATED
+    assert seen == expected + sorted(running.items())
+
+
+ENDED = (AgreementState.EXPIRED, AgreementState.TERMINATED)
+
+
+@given(DAYS, st.integers(0, 3))
+def test_days_end_at_midnight_in_paris(start: date, boundary: int) -> None:
+    """Also on the nights on which the clocks change, and whatever zone the instant is told in."""
     periods = terms(start, term_years=3, count=3, notice_months=3)
-    day = start + timedelta(days=days)
-    assert state_on(day, None, periods) is AgreementState.DRAFT
-    state = state_on(day, start, periods)
-    assert (state is AgreementState.EXPIRED) == (day > periods[2].end)
-    assert (state is AgreementState.FINAL_TERM) == (periods[2].start <= day <= periods[2].end)
+    first = [periods[0].start, periods[1].start, periods[2].start, periods[2].end + DAY][boundary]
+    midnight = datetime.combine(first, time(), PARIS).astimezone(UTC)
+    milestones = Milestones(signed=start)
+    for moment, day in ((midnight - timedelta(microseconds=1), first - DAY), (midnight, first)):
+        assert state_at(moment, milestones, periods) is state_on(day, milestones, periods)
+
+
+@pytest.mark.parametrize("changes", ["2029-03-25", "2031-10-26"])
+def test_a_day_of_23_or_25_hours_is_one_day(changes: str) -> None:
+    """An agreement whose term ends on the day on which the clocks change."""
+    end = date.fromisoformat(changes)
+    periods = terms(end.replace(year=end.year - 9) + DAY, term_years=3, count=3, notice_months=3)
+    assert periods[-1].end == end
+    milestones = Milestones(signed=periods[0].start)
+    moment = datetime.combine(end, time(), PARIS).astimezone(UTC)
+    hours = 0
+    while state_at(moment, milestones, periods) is AgreementState.FINAL_TERM:
+        moment += timedelta(hours=1)
+        hours += 1
+    assert hours == (23 if end.month == 3 else 25)
+
+
+@given(DAYS, NOTICE, st.data())
+def test_notice_ends_the_term_in_which_it_is_given(start: date, months: int, data: st.DataObject) -> None:
+    periods = terms(start, term_years=3, count=3, notice_months=months)
+    day = data.draw(st.dates(start, periods[1].end))
+    notice = notice_on(day, periods)
+    assert notice is not None
+    assert notice.term == (1 if day <= periods[0].end else 2) == term_on(day, periods)
+    assert notice.ends == periods[notice.term - 1].end
+    assert (notice.late_days == 0) == (later(day, months) <= notice.ends)
+    assert notice_on(periods[2].start, periods) is None
+
+
+def test_closing_begins_on_the_day_after_the_last() -> None:
+    assert closing(date(2028, 2, 29), 30) == Closing(date(2028, 3, 1), date(2028, 3, 31))
+
+
+def test_renewal_is_an_event_and_notice_stops_it() -> None:
+    start = date(2026, 9, 15)
+    periods = terms(start, term_years=3, count=3, notice_months=3)
+    told = [(event.on.isoformat(), event.kind) for event in events(Milestones(signed=date(2026, 9, 1)), periods)]
+    assert told == [
+        ("2026-09-01", EventKind.SIGNED),
+        ("2026-09-15", EventKind.BEGAN),
+        ("2029-09-15", EventKind.RENEWED),
+        ("2032-09-15", EventKind.RENEWED),
+        ("2035-09-15", EventKind.EXPIRED),
+    ]
+    denounced = Milestones(signed=start, notice=date(2032, 6, 14), notice_ends=date(2032, 9, 14))
+    assert [(event.kind, event.term) for event in events(denounced, periods)] == [
+        (EventKind.SIGNED, 1),
+        (EventKind.BEGAN, 1),
+        (EventKind.RENEWED, 2),
+        (EventKind.NOTICE, 2),
+        (EventKind.EXPIRED, 2),
+    ]
