@@ -40,6 +40,12 @@ class Unavailable(ProvisionError):
     exit_code = 5
 
 
+class Irrevocable(ProvisionError):
+    """A step cannot be taken back any more, because that would lose what was accepted since: only forward."""
+
+    exit_code = 3
+
+
 class Interrupted(ProvisionError):
     """Ctrl-C or SIGTERM arrived between two steps."""
 

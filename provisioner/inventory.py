@@ -6,6 +6,7 @@ Each key's documentation is its ``description`` here: the JSON schema for editor
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,7 @@ from provisioner.fields import (
 )
 from provisioner.located_yaml import LocatedYaml
 
+Euros = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -45,6 +47,7 @@ class Council(Section):
     address: Line = Field(description="Postal address, on one line.")
     telephone: Line = Field(description="Telephone number shown to associations and in legal notices.")
     mail: MailAddress = Field(description="Where an association asks for help; shown on its login page.")
+    representative: Line | None = Field(None, description="Name and office of who signs agreements for the council.")
 
 
 class EdgeAddress(Section):
@@ -187,6 +190,14 @@ class AgreementPolicy(Section):
     reminders: ReminderPolicy = Field(default_factory=ReminderPolicy, description="When reminders leave.")
 
 
+class AidPolicy(Section):
+    """What the council gives is worth, in euros; the defaults are assumptions, set your own."""
+
+    hosting_month: Euros = Field(Decimal("10.00"), description="Hosting of one site, updates and backups, per month.")
+    domain_year: Euros = Field(Decimal("15.00"), description="A domain name of the association's own, per year.")
+    support_year: Euros = Field(Decimal("50.00"), description="Training and support of one association, per year.")
+
+
 class SitePolicy(Section):
     """What one site may use."""
 
@@ -202,10 +213,33 @@ class SitePolicy(Section):
     )
 
 
+class UpgradePolicy(Section):
+    """How sites are upgraded."""
+
+    freeze_seconds: Annotated[int, Field(ge=5, le=600)] = Field(
+        60, description="Seconds for which an upgrade may refuse writes at most; a site that would need more is left."
+    )
+
+
+class ExtensionPolicy(Section):
+    """Updates of plugins and themes."""
+
+    mirror: FilePath | None = Field(
+        None, description="Directory of packages: plugins/SLUG-VERSION.zip, themes/SLUG-VERSION.zip."
+    )
+    after_days: Annotated[int, Field(ge=0, le=365)] = Field(
+        3, description="Days that a package lies in the mirror before sites get it."
+    )
+    held: dict[str, list[str]] = Field(
+        default_factory=dict, description='By site: the extensions that it keeps as they are; "*" for all of them.'
+    )
+
+
 class Policy(Section):
     """Rules that the council chooses."""
 
     agreement: AgreementPolicy = Field(default_factory=AgreementPolicy, description="Terms and notice.")
+    aid: AidPolicy = Field(default_factory=AidPolicy, description="Value of the aid in kind, in euros.")
     site: SitePolicy = Field(default_factory=SitePolicy, description="Limits of one site.")
     invitation_days: Annotated[int, Field(ge=1, le=60)] = Field(
         14, description="Days that an invitation's link is valid."
@@ -214,6 +248,8 @@ class Policy(Section):
         7, description="Days that a generation is kept after another took its place; `provision undo` returns to it."
     )
     parallel: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Sites worked on at the same time.")
+    upgrade: UpgradePolicy = Field(default_factory=UpgradePolicy, description="How sites are upgraded.")
+    extensions: ExtensionPolicy = Field(default_factory=ExtensionPolicy, description="Updates of plugins and themes.")
 
 
 class Inventory(Section):
@@ -234,6 +270,9 @@ class Inventory(Section):
     hosts: Annotated[list[Host], Field(min_length=1)] = Field(description="Machines; sites are created on the first.")
     mail: Mail = Field(description="How mails leave.")
     backup: Backup = Field(default_factory=Backup, description="Where backups go.")
+    conventions: FilePath = Field(
+        Path("conventions"), description="Directory of the agreements' documents, and of the council's own template."
+    )
     base_image: BaseImage | None = Field(
         None,
         description="Base image to pull, with {suite}, such as debian:{suite}-slim; made by mmdebstrap by default.",

@@ -54,10 +54,15 @@ class Keys:
 
 
 def write_secret(path: Path, text: str) -> None:
+    """Write a text that its owner alone can read."""
+    write_private(path, text.encode())
+
+
+def write_private(path: Path, content: bytes) -> None:
     """Write a file that its owner alone can read; it gets its name when it is whole."""
     staging = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
+    with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     staging.replace(path)

@@ -9,7 +9,16 @@ from sqlmodel import Session, col, or_, select
 
 from provisioner import clock
 from provisioner.agreement.reminders import Reminder, ReminderPolicy, reminders
-from provisioner.agreement.terms import AgreementState, Milestones, Term, state_at, terms
+from provisioner.agreement.terms import (
+    AgreementState,
+    Closing,
+    Milestones,
+    Term,
+    closing,
+    last_day,
+    state_at,
+    terms,
+)
 from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
@@ -101,9 +110,15 @@ def _reminders(start: date, term_years: int, count: int, notice_months: int, pol
     return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
 
 
-def planned_changes(session: Session, site_id: int) -> list[PlannedChange]:
-    """Return what is planned for a site and not done yet, by day."""
-    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == ChangeState.PLANNED)
+def closing_of(record: Agreement) -> Closing:
+    """Return how the site closes as things stand: never before tomorrow, so that it can be seen, and taken back."""
+    last = last_day(milestones(record), agreement_terms(record))
+    return closing(max(last, clock.today()), record.closing_days)
+
+
+def changes(session: Session, site_id: int, state: ChangeState = ChangeState.PLANNED) -> list[PlannedChange]:
+    """Return what is planned for a site (or was done, or cancelled), by day."""
+    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == state)
     return list(session.exec(query.order_by(col(PlannedChange.on))).all())
 
 
@@ -135,6 +150,12 @@ def generations(session: Session, site_id: int) -> list[Generation]:
     """Return every generation of a site that exists, oldest first."""
     query = select(Generation).where(Generation.site_id == site_id)
     return list(session.exec(query.order_by(col(Generation.number))).all())
+
+
+def kept_generations(session: Session, site_id: int) -> list[Generation]:
+    """Return the generations of a site that rest, the one that was left last at the end."""
+    query = select(Generation).where(Generation.site_id == site_id, Generation.state == GenerationState.KEPT)
+    return list(session.exec(query.order_by(col(Generation.kept_until), col(Generation.number))).all())
 
 
 def next_generation(session: Session, site_id: int) -> int:
@@ -183,14 +204,14 @@ def known(session: Session, inventory: Inventory, spec: AssociationSpec) -> Know
     same = (
         found.slug == spec.slug
         and found.host_name == host_name
-        and all(getattr(found, key) == getattr(spec, key) for key in _OWN_KEYS)
+        and all(getattr(found, key) == getattr(spec, key) for key in OWN_KEYS)
         and people == wanted
         and (spec.agreement_start is None or agreement(session, found.key).start == spec.agreement_start)
     )
     return Known(found, same)
 
 
-_OWN_KEYS = (
+OWN_KEYS = (
     "name",
     "profile",
     "theme",
@@ -204,15 +225,18 @@ _OWN_KEYS = (
 )
 
 
-def record_association(session: Session, inventory: Inventory, spec: AssociationSpec) -> None:
-    """Write the association, its contacts and its draft agreement, all dates computed from its start."""
+def record_association(session: Session, inventory: Inventory, spec: AssociationSpec, release: str = "") -> None:
+    """Write the association, its contacts and its draft agreement, all dates computed from its start.
+
+    Its site runs ``release``, or the inventory's default.
+    """
     record = Site(
         slug=spec.slug,
         host_name=spec.host_name or f"{spec.slug}.{inventory.domain}",
         host=inventory.hosts[0].name,
-        release=inventory.default_release,
+        release=release or inventory.default_release,
         created_at=clock.now(),
-        **{key: getattr(spec, key) for key in _OWN_KEYS},
+        **{key: getattr(spec, key) for key in OWN_KEYS},
     )
     session.add(record)
     session.flush()

@@ -17,7 +17,7 @@ from typing import Any
 
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
-from provisioner.model.container import Bind, OneShot, Outcome, Scratch, Service
+from provisioner.model.container import Bind, OneShot, Outcome, Overlay, Scratch, Service
 from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC
 
 # docker imports paramiko for its ssh:// transport and does without where there is none: hidden from it here, every
@@ -115,7 +115,7 @@ class DockerHost:
             cap_drop=["ALL"],
             cap_add=list(service.capabilities),
             security_opt=["no-new-privileges"],
-            restart_policy={"Name": "unless-stopped"},
+            restart_policy={"Name": service.restart},
             log_config=_LOGS,
             tmpfs=dict(service.tmpfs),
             mem_limit=f"{service.memory_mb}m" if service.memory_mb else None,
@@ -166,6 +166,22 @@ class DockerHost:
             ProvisionError: it did not end within ``seconds``, or its image is missing.
 
         """
+        self.launch(one_shot)
+        try:
+            exit_code = self._wait(one_shot.name, seconds)
+            output = self.said(one_shot.name)
+            errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
+        finally:
+            self.remove(one_shot.name)
+        return Outcome(exit_code, output, errors)
+
+    def launch(self, one_shot: OneShot) -> None:
+        """Start ``one_shot`` and do not wait for it; whoever launches it removes it.
+
+        Raises:
+            ProvisionError: its image is missing, or it does not start.
+
+        """
         api = self._api
         host_config = api.create_host_config(
             **self._one_shot_mounts(one_shot.binds),
@@ -174,6 +190,7 @@ class DockerHost:
             cap_drop=["ALL"],
             cap_add=list(one_shot.capabilities),
             security_opt=["no-new-privileges"],
+            restart_policy={"Name": one_shot.restart},
             log_config=_LOGS,
         )
         self._create(
@@ -190,12 +207,17 @@ class DockerHost:
                 archive = _archive(one_shot.files)
                 self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
             self._start(one_shot.name)
-            exit_code = self._wait(one_shot.name, seconds)
-            output = self._logs(one_shot.name, stdout=True)
-            errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
-        finally:
+        except Exception:
             self.remove(one_shot.name)
-        return Outcome(exit_code, output, errors)
+            raise
+
+    def said(self, name: str) -> str:
+        """Return what a container has printed so far."""
+        return self._logs(name, stdout=True)
+
+    def complaints(self, name: str) -> str:
+        """Return what a container has printed to standard error so far."""
+        return self._logs(name, stdout=False)
 
     def _wait(self, name: str, seconds: float) -> int:
         """Return the exit code of ``name`` once it has really exited; a broken wait is repeated."""
@@ -243,9 +265,11 @@ class DockerHost:
 
     def containers(self, **labels: str) -> list[dict[str, Any]]:
         """Return this namespace's containers, running or not, that carry all of ``labels``."""
-        wanted = {LABEL_NAMESPACE: self.namespace, **labels}
-        filters = {"label": [f"{key}={value}" for key, value in wanted.items()]}
+        filters = {"label": self._wanted(labels)}
         return list(self.call(lambda api: api.containers(all=True, filters=filters)))
+
+    def _wanted(self, labels: Mapping[str, str]) -> list[str]:
+        return [f"{key}={value}" for key, value in {LABEL_NAMESPACE: self.namespace, **labels}.items()]
 
     def hostnames_running(self) -> set[str]:
         """Return the host names that this namespace's running containers have inside."""
@@ -274,9 +298,13 @@ class DockerHost:
             return
 
     def remove_labelled(self, **labels: str) -> None:
-        """Remove every container of this namespace that carries all of ``labels``."""
+        """Remove every container of this namespace that carries all of ``labels``, then such volumes."""
         for container in self.containers(**labels):
             self.remove(container["Id"])
+        filters = {"label": self._wanted(labels)}
+        found = self.call(lambda api: api.volumes(filters=filters))["Volumes"]
+        for volume in found or []:
+            self._remove_volume(volume["Name"])
 
     # Images
 
@@ -289,7 +317,9 @@ class DockerHost:
 
     def _mounts(self, binds: Sequence[Bind]) -> list[Mount]:
         return [
-            Mount(
+            self._overlay(bind)
+            if isinstance(bind, Overlay)
+            else Mount(
                 target=bind.target,
                 source=str(self.data_root / bind.source),
                 type="bind",
@@ -297,6 +327,27 @@ class DockerHost:
             )
             for bind in binds
         ]
+
+    def _overlay(self, overlay: Overlay) -> Mount:
+        """Return the mount of a volume that the engine's own driver makes of two directories; it is made once."""
+        lower, upper, work = (
+            self.data_root / part for part in (overlay.source, f"{overlay.layer}/upper", f"{overlay.layer}/work")
+        )
+        options = {"type": "overlay", "device": "overlay", "o": f"lowerdir={lower},upperdir={upper},workdir={work}"}
+        self.call(
+            lambda api: api.create_volume(
+                overlay.name, driver="local", driver_opts=options, labels=dict(overlay.labels)
+            )
+        )
+        return Mount(target=overlay.target, source=overlay.name, type="volume", no_copy=True)
+
+    def _remove_volume(self, name: str) -> None:
+        try:
+            self.call(lambda api: api.remove_volume(name))
+        except NotFound:
+            return
+        except APIError as error:
+            raise ProvisionError(f"host {self.name}: volume {name}: {error.explanation}") from None
 
     def _one_shot_mounts(self, binds: Sequence[Bind]) -> dict[str, Any]:
         """Return mounts; the data root and a scratch directory are classic binds, which are made when missing."""

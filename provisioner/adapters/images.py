@@ -47,6 +47,7 @@ class BuiltRelease:
     content_key: str
     wordpress: str
     php: str
+    db_version: int
     themes: list[str]
 
 
@@ -80,7 +81,7 @@ def ensure_release(
         )
     ).require_success(f"reading the versions of release {release}")
     versions = json.loads(said)
-    return BuiltRelease(digest, key, versions["wordpress"], versions["php"], versions["themes"])
+    return BuiltRelease(digest, key, **versions)
 
 
 def release_key(inventory: Inventory, release: str) -> str:

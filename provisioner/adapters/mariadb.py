@@ -14,6 +14,11 @@ from provisioner.model.names import HostNames
 
 START_SECONDS = 60
 RETURN_SECONDS = 20  # how long a server that is down may take to come back
+# All that a user may do in its database but read it; what a page reads may be a view or a function.
+WRITING = (
+    "INSERT, UPDATE, DELETE, DELETE HISTORY, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, "
+    "LOCK TABLES, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER"
+)
 _UNREACHABLE = ("ERROR 2002", "ERROR 2003")  # what the client says when it could not connect
 _LOST = ("ERROR 2006", "ERROR 2013", "ERROR 1053", "ERROR 1927")  # the server went away; the statement may have run
 
@@ -87,23 +92,72 @@ def create_database(host: DockerHost, name: str) -> None:
     execute(host, f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_520_ci")
 
 
+def empty(host: DockerHost, name: str) -> None:
+    """Make the database ``name`` anew, with nothing in it; its user keeps what it may."""
+    execute(host, f"DROP DATABASE IF EXISTS `{name}`")
+    create_database(host, name)
+
+
 def create_user(host: DockerHost, name: str, password_hash: str, policy: SitePolicy) -> None:
     """Create the user ``name``, or give it this password, with the limits of ``policy``.
 
     It may do everything in the database of its own name, and nothing elsewhere.
     """
-    database = name.replace("_", "\\_")  # in a grant, a bare underscore stands for any character
     execute(
         host,
         f"CREATE OR REPLACE USER `{name}`@localhost IDENTIFIED VIA mysql_native_password USING '{password_hash}' "
         f"WITH MAX_USER_CONNECTIONS {policy.connections} MAX_STATEMENT_TIME {policy.statement_seconds}; "
-        f"GRANT ALL PRIVILEGES ON `{database}`.* TO `{name}`@localhost",
+        f"{allowing(name)}",
     )
+
+
+def allowing(name: str) -> str:
+    """Return the statement that lets the user ``name`` do everything in its database."""
+    return f"GRANT ALL PRIVILEGES ON {_everything_of(name)} TO `{name}`@localhost"
+
+
+def forbidding(name: str, privileges: str = WRITING) -> str:
+    """Return the statement that leaves the user ``name`` its other rights; reading never stops in between.
+
+    Connections that are open keep what they had until they end.
+    """
+    return f"REVOKE {privileges} ON {_everything_of(name)} FROM `{name}`@localhost"
+
+
+def allow_writes(host: DockerHost, name: str) -> None:
+    """Let the user ``name`` do everything in its database."""
+    execute(host, allowing(name))
+
+
+def forbid_writes(host: DockerHost, name: str) -> None:
+    """Let the user ``name``, and the events of its database, read alone from their next connection on."""
+    execute(host, f"{allowing(name)}; {forbidding(name)}")  # what is not granted cannot be revoked
+
+
+def forbid_events(host: DockerHost, name: str) -> None:
+    """Let no event of the database run: the scheduler asks whether their owner may."""
+    execute(host, f"{allowing(name)}; {forbidding(name, 'EVENT')}")
+
+
+def _everything_of(name: str) -> str:
+    database = name.replace("_", "\\_")  # in a grant, a bare underscore stands for any character
+    return f"`{database}`.*"
 
 
 def drop(host: DockerHost, name: str) -> None:
     """Drop the database and the user ``name``, as far as they exist; running statements of the user end."""
     execute(host, f"DROP USER IF EXISTS `{name}`@localhost; DROP DATABASE IF EXISTS `{name}`")
+
+
+def size(host: DockerHost, name: str) -> int:
+    """Return the bytes of the rows and indexes of a database, as the server estimates them."""
+    return int(
+        execute(
+            host,
+            "SELECT COALESCE(SUM(data_length + index_length), 0) "  # noqa: S608  (a name of our own)
+            f"FROM information_schema.tables WHERE table_schema = '{name}'",
+        )
+    )
 
 
 def databases(host: DockerHost) -> set[str]:

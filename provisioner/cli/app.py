@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from provisioner.cli import agreement, backup, contact, create, init, look, mail, recover, release
+from provisioner.cli import agreement, backup, contact, create, init, look, mail, recover, release, upgrade
 from provisioner.errors import BadInput, ProvisionError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(init.init)
 app.command()(create.create)
+app.command()(upgrade.upgrade)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.drill)

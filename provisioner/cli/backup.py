@@ -11,13 +11,12 @@ import typer
 from provisioner.cli import options
 
 if TYPE_CHECKING:
+    from provisioner.installation import Installation
     from provisioner.operations.restore import Plan
-
-Slugs = Annotated[list[str] | None, typer.Argument(help="Sites, by their slugs.", show_default=False)]
 
 
 def backup(
-    slugs: Slugs = None,
+    slugs: options.Slugs = None,
     everything: Annotated[bool, typer.Option("--all", help="Every site.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Instead: check the repositories, and read a part of their data.")
@@ -61,7 +60,7 @@ def backup(
 
 
 def drill(
-    slugs: Slugs = None,
+    slugs: options.Slugs = None,
     due: Annotated[
         bool, typer.Option("--due", help="The sites whose proof is due, the longest unproven first.")
     ] = False,
@@ -105,6 +104,15 @@ def restore(
             show_default=False,
         ),
     ] = None,
+    new_slug: Annotated[
+        str, typer.Option("--as", help="Make another site of it, of this slug; its own site is left alone.")
+    ] = "",
+    after_intrusion: Annotated[
+        bool,
+        typer.Option(
+            "--after-intrusion", help="New salts, no session or application password, and code files compared."
+        ),
+    ] = False,
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -114,27 +122,60 @@ def restore(
 
     \b
     provision restore kayane --at "2026-09-01 03:00"
+    provision restore kayane --as kayane-essai
+    provision restore kayane --at 2026-09-01 --after-intrusion
     """
+    from dataclasses import replace
+
     from provisioner import clock
     from provisioner.cli import output
+    from provisioner.errors import BadInput
     from provisioner.installation import Installation
     from provisioner.operations import restore as operation
 
+    if snapshot and at:
+        raise BadInput("--snapshot names one, --at looks for one", "give one of them")
+    if new_slug and after_intrusion:
+        raise BadInput("--as leaves the site alone, --after-intrusion cleans it", "run one after the other")
     installation = Installation.open(inventory)
     moment = at.replace(tzinfo=clock.PARIS) if at else None
     plan = operation.plan(installation, slug, snapshot=snapshot, at=moment)
+    if new_slug:
+        _copy(installation, plan, new_slug, dry_run=dry_run, json=json)
+        return
+    if after_intrusion:
+        plan = replace(plan, code=operation.code_now(installation, plan))
     if dry_run:
         _show_plan(plan, json)
         return
     if not (yes or json):
         _show_plan(plan, json)
         typer.confirm(f"{slug}: restore it? What was written since then is kept in the generation before", abort=True)
+    carry_out = operation.restore_after_intrusion if after_intrusion else operation.restore
     with output.progress(not json) as progress:
-        number = operation.restore(installation, plan, progress)
+        number = carry_out(installation, plan, progress)
     if json:
-        output.machine({"slug": slug, "snapshot": plan.snapshot, "generation": number, "revived": plan.revives})
+        output.machine(
+            {"slug": slug, "snapshot": plan.snapshot, "generation": number, "revived": plan.revives, "code": plan.code}
+        )
     else:
         output.line(f"{slug}: generation {number} serves, from the snapshot of {_local(plan.taken_at)}")
+
+
+def _copy(installation: Installation, plan: Plan, slug: str, *, dry_run: bool, json: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import copy_site
+
+    spec = copy_site.check(installation, plan, slug)
+    if dry_run:
+        _show_plan(plan, json)
+        return
+    with output.progress(not json) as progress:
+        url = copy_site.copy_site(installation, plan, spec, progress)
+    if json:
+        output.machine({"slug": slug, "snapshot": plan.snapshot, "url": url})
+    else:
+        output.line(f"{slug}: made of {plan.slug}'s snapshot of {_local(plan.taken_at)}  {url}")
 
 
 def _chosen(slugs: list[str] | None, everything: bool, command: str) -> list[str]:
@@ -160,6 +201,9 @@ def _show_plan(plan: Plan, json: bool) -> None:
     for kind, names in (plan.revives or {}).items():
         if names:
             output.line(f"    ! it would bring back {kind.replace('_', ' ')}: {', '.join(names)}")
+    for kind, paths in (plan.code or {}).items():
+        for path in paths:
+            output.line(f"    ! code {kind} since: {path}")
 
 
 def _local(moment: datetime) -> str:

@@ -85,10 +85,25 @@ def _show_site(site: SiteDetails, json: bool) -> None:
             "agreement",
             f"{site.agreement.state}, from {site.agreement.start}, signed on {site.agreement.signed_on or '-'}",
         ),
+        ("last day", _last_day(site)),
     ):
         output.line(f"{label:<16}{value}")
+    for change in site.planned:
+        output.line(f"{'planned':<16}{change.kind} on {change.on}  →  provision agreement end {site.slug} --cancel")
     rows = [[str(n), str(t.start), str(t.end), str(t.notice_by or "-")] for n, t in enumerate(site.agreement.terms, 1)]
     output.table(["term", "start", "end", "notice by"], rows)
+
+
+def _last_day(site: SiteDetails) -> str:
+    """Return when the agreement ends, and why then."""
+    agreement = site.agreement
+    if agreement.terminated_on is not None:
+        return f"{agreement.last_day}, terminated"
+    if agreement.notice_on is not None:
+        return f"{agreement.last_day}, by notice of {agreement.notice_on}"
+    return (
+        str(agreement.last_day) if agreement.state == "final_term" else f"{agreement.last_day}, unless notice is given"
+    )
 
 
 def log(

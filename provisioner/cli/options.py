@@ -14,4 +14,5 @@ DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would be done, change nothing.")
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Slugs: TypeAlias = Annotated[list[str] | None, typer.Argument(help="Sites, by their slugs.", show_default=False)]
 Slug: TypeAlias = Annotated[str, typer.Argument(help="The site, by its slug.", show_default=False)]

@@ -1,10 +1,15 @@
 """`provision resume` and `provision undo`."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provisioner.cli import options
+
+if TYPE_CHECKING:
+    from provisioner.installation import Installation
 
 Subject = Annotated[str, typer.Argument(help="A site's slug, or host:NAME.", show_default=False)]
 
@@ -32,16 +37,26 @@ def undo(
     json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Take back an interrupted operation: nothing of it stays.
+    """Take back an interrupted operation; or, where none is, return to the generation that served before.
+
+    What was made since the last restore or upgrade is listed before you are asked.
 
     \b
     provision undo kayane
     """
-    from provisioner.cli import output
     from provisioner.installation import Installation
     from provisioner.operations import recovery
 
     installation = Installation.open(inventory)
+    back = not subject.startswith("host:") and not recovery.is_unfinished(installation, subject)
+    undo = _go_back if back else _take_back
+    undo(installation, subject, dry_run, json, yes)
+
+
+def _take_back(installation: Installation, subject: str, dry_run: bool, json: bool, yes: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import recovery
+
     plan = recovery.plan_of_undo(installation, subject)
     if dry_run:
         if json:
@@ -54,6 +69,30 @@ def undo(
     with output.progress(not json) as progress:
         outcome = recovery.undo(installation, subject, progress)
     _tell(subject, outcome, json)
+
+
+def _go_back(installation: Installation, subject: str, dry_run: bool, json: bool, yes: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import undo as operation
+
+    plan = operation.plan(installation, subject)
+    if dry_run and json:
+        output.machine(plan)
+        return
+    if not json:
+        output.line(f"{subject}: back from generation {plan.leaving} to {plan.arriving} (WordPress {plan.wordpress})")
+        for line in operation.report(plan):
+            output.line(f"    ! {line}")
+    if dry_run:
+        return
+    if not (yes or json):
+        typer.confirm(f"{subject}: return to it? Generation {plan.leaving} is kept in its place", abort=True)
+    with output.progress(not json) as progress:
+        number = operation.undo(installation, subject, progress)
+    if json:
+        output.machine({"subject": subject, "outcome": "undo succeeded", "generation": number, "plan": plan})
+    else:
+        output.line(f"{subject}: generation {number} serves again")
 
 
 def _tell(subject: str, outcome: str, json: bool) -> None:

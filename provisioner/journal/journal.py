@@ -18,7 +18,7 @@ from typing import Any, Generic, NoReturn
 from sqlmodel import Session, col, select
 
 from provisioner import clock, eventlog
-from provisioner.errors import Busy, Interrupted, NeedsHand, ProvisionError
+from provisioner.errors import Busy, Interrupted, Irrevocable, NeedsHand, ProvisionError
 from provisioner.journal import failpoint, lock
 from provisioner.journal.step import Step, W
 from provisioner.model.tables import UNFINISHED, Operation, OperationState, OperationStep, StepState
@@ -84,12 +84,7 @@ class Journal(Generic[W]):
 
         """
         with self.store.transaction() as session:
-            earlier = unfinished(session, subject)
-            if earlier is not None:
-                raise Busy(
-                    f"{subject}: {earlier.kind} of {local_time(earlier)} by {earlier.holder} is unfinished",
-                    way_on(earlier),
-                )
+            refuse_unfinished(session, subject)
             record(session)
             now = clock.now()
             operation = Operation(kind=self.kind, subject=subject, arguments=arguments, holder=holder(), started_at=now)
@@ -142,7 +137,8 @@ class Journal(Generic[W]):
         Only the first step waits for all: it holds the record by which the others know what to undo.
 
         Raises:
-            NeedsHand: some undo failed; says which and why.
+            NeedsHand: some undo failed; says which and why. Or nothing can be taken back any more, and the
+                operation is to be resumed.
 
         """
         rows = self._planned(operation)
@@ -160,12 +156,17 @@ class Journal(Generic[W]):
                 if step.undo not in settled:
                     settled.add(step.undo)
                     step.undo(work)
+            except Irrevocable as error:
+                message = f"{operation.message or operation.subject}; {error.message}"
+                self._close(operation, OperationState.RUNNING, message)
+                raise NeedsHand(message, f"provision resume {operation.subject}") from None
             except Exception as error:  # the remaining undos must still run
                 failures.append(f"{step.name}: {_words(error)}")
             else:
                 self._mark(operation, row.position, StepState.UNDONE)
         if failures:
-            message = f"{operation.subject}: could not undo {'; '.join(failures)}"
+            reason = f"{operation.message}; " if operation.message else f"{operation.subject}: "
+            message = f"{reason}could not undo {'; '.join(failures)}"
             self._close(operation, OperationState.NEEDS_HAND, message)
             raise NeedsHand(message, f"mend what it names, then: provision undo {operation.subject}")
         self._close(operation, OperationState.UNDONE, operation.message)
@@ -234,7 +235,7 @@ class Journal(Generic[W]):
         with self.store.transaction() as session:
             stored = session.get_one(Operation, operation.id)
             stored.state, stored.message = state, message
-            if state is not OperationState.UNDOING:
+            if state not in (OperationState.UNDOING, OperationState.RUNNING):
                 stored.ended_at = clock.now()
                 kind = f"{operation.kind} {state.value.replace('_', ' ')}"
                 eventlog.record(session, operation.subject, kind, operation.id, reason=message)
@@ -262,6 +263,20 @@ def unfinished(session: Session, subject: str) -> Operation | None:
     return session.exec(
         select(Operation).where(Operation.subject == subject, col(Operation.state).in_(UNFINISHED))
     ).first()
+
+
+def refuse_unfinished(session: Session, subject: str) -> None:
+    """Refuse to go on where an earlier operation has not ended well: what it left would be taken for a result.
+
+    Raises:
+        Busy: there is one; says which, and the command that settles it.
+
+    """
+    earlier = unfinished(session, subject)
+    if earlier is not None:
+        raise Busy(
+            f"{subject}: {earlier.kind} of {local_time(earlier)} by {earlier.holder} is unfinished", way_on(earlier)
+        )
 
 
 def _holder(store: Store, subject: str) -> tuple[str, str]:

@@ -29,6 +29,18 @@ class Scratch(Bind):
 
 
 @dataclass(frozen=True)
+class Overlay(Bind):
+    """A directory as it is, with a layer above it that takes the writes: ``upper`` and ``work``, beside each other.
+
+    The volume that mounts both is called ``name``, and goes with its container.
+    """
+
+    name: str = ""
+    layer: str = ""  # directory of upper and work, relative to the data root
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Service:
     """A container that is to run for good."""
 
@@ -44,6 +56,7 @@ class Service:
     memory_mb: int | None = None
     cpus: float | None = None
     processes: int | None = None
+    restart: str = "unless-stopped"
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +81,7 @@ class OneShot:
     files: Mapping[str, bytes] = field(
         default_factory=dict
     )  # put below / before the start, never in argv or environment
+    restart: str = "no"
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class GenerationState(StrEnum):
     BUILDING = "building"
     SERVING = "serving"
     KEPT = "kept"
+    TWIN = "twin"  # for a rehearsal: never routed to, and gone when its operation ends
 
 
 class OperationState(StrEnum):
@@ -206,6 +207,7 @@ class Release(SQLModel, table=True):
     image: str
     wordpress: str
     php: str
+    db_version: int = 0
     themes: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     content_key: str
     built_at: datetime = Field(sa_type=UtcDateTime)

@@ -12,7 +12,19 @@ from provisioner.journal.journal import Journal, Progress, no_progress, unfinish
 from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
-from provisioner.operations import backup, create, drill, init, invite, restore, sign
+from provisioner.operations import (
+    agreement,
+    backup,
+    copy_site,
+    create,
+    drill,
+    expire,
+    init,
+    invite,
+    restore,
+    upgrade,
+)
+from provisioner.operations import undo as going_back
 
 
 @dataclass(frozen=True)
@@ -24,13 +36,20 @@ class Recipe:
 
 
 RECIPES = {
+    agreement.SIGN: Recipe(agreement.SIGN_STEPS, agreement.work_on),
+    agreement.END: Recipe(agreement.END_STEPS, agreement.work_on),
+    agreement.KEEP: Recipe(agreement.KEEP_STEPS, agreement.work_on),
     backup.KIND: Recipe(backup.STEPS, backup.work_on),
+    copy_site.KIND: Recipe(copy_site.STEPS, copy_site.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),
     drill.KIND: Recipe(drill.STEPS, drill.work_on),
+    expire.KIND: Recipe(expire.STEPS, expire.work_on),
     init.KIND: Recipe(init.STEPS, init.work_on),
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
     restore.KIND: Recipe(restore.STEPS, restore.work_on),
-    sign.KIND: Recipe(sign.STEPS, sign.work_on),
+    restore.INTRUSION_KIND: Recipe(restore.AFTER_INTRUSION, restore.work_on),
+    upgrade.KIND: Recipe(upgrade.STEPS, upgrade.work_on),
+    going_back.KIND: Recipe(going_back.STEPS, going_back.work_on),
 }
 
 
@@ -50,12 +69,18 @@ def undo(installation: Installation, subject: str, progress: Progress = no_progr
     """Take back the unfinished operation on ``subject``; return its kind and how it ended.
 
     Raises:
-        BadInput: nothing is unfinished there; a finished operation has no earlier generation to return to.
+        BadInput: nothing is unfinished there.
         Busy: somebody works on it.
         NeedsHand: something could not be undone.
 
     """
     return _go_on(installation, subject, progress, backwards=True)
+
+
+def is_unfinished(installation: Installation, subject: str) -> bool:
+    """Return whether an operation on ``subject`` has not ended well."""
+    with installation.store.transaction() as session:
+        return unfinished(session, subject) is not None
 
 
 def plan_of_undo(installation: Installation, subject: str) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner import records
-from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.errors import BadInput, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
@@ -26,32 +26,47 @@ from provisioner.steps.generation import (
 )
 from provisioner.steps.site import SiteWork
 from provisioner.steps.snapshot import (
+    code_differences,
     compare_with_manifest,
     fetch_snapshot,
     load_dump,
+    lock_out,
     measured,
     reserve_from_snapshot,
+    rotate_salts,
     start_container,
 )
 
 KIND = "restore"
 
 # What every recipe does that makes a generation of a snapshot; a drill stops here.
-FROM_SNAPSHOT: tuple[Step[SiteWork], ...] = (
+_FILLED: tuple[Step[SiteWork], ...] = (
     Step("reserve", reserve_from_snapshot, undo=forget_generation),
     Step("fetch", fetch_snapshot, undo=discard_generation),
     Step("files", prepare_files, undo=discard_generation),
     Step("database", create_database, undo=discard_generation),
     Step("load", load_dump, undo=discard_generation),
     Step("compare", compare_with_manifest, undo=nothing_to_undo),
+)
+_STARTED: tuple[Step[SiteWork], ...] = (
     Step("start", start_container, undo=discard_generation),
     Step("probe", probe_generation, undo=nothing_to_undo),
 )
-STEPS: tuple[Step[SiteWork], ...] = (
-    *FROM_SNAPSHOT,
+_SERVING: tuple[Step[SiteWork], ...] = (
     Step("flip", flip, undo=flip_back),
     Step("verify", probe_site, undo=nothing_to_undo),
     Step("rest", rest_previous, undo=nothing_to_undo),
+)
+FROM_SNAPSHOT = (*_FILLED, *_STARTED)
+STEPS = (*FROM_SNAPSHOT, *_SERVING)
+INTRUSION_KIND = "restore-after-intrusion"
+# The salts are the site's: the generation before runs with the new ones too, so that going back revives no cookie.
+AFTER_INTRUSION = (
+    *_FILLED,
+    Step("lock-out", lock_out, undo=discard_generation),
+    *_STARTED,
+    Step("salts", rotate_salts, undo=nothing_to_undo),
+    *_SERVING,
 )
 
 
@@ -66,6 +81,7 @@ class Plan:
     revives: dict[str, list[str]] | None  # None: nothing serves that it could be compared with
     free_bytes: int
     needed_bytes: int
+    code: dict[str, list[str]] | None = None  # files that serve now against the snapshot's, after an intrusion
 
 
 def work_on(installation: Installation, operation: Operation) -> SiteWork:
@@ -94,16 +110,23 @@ def plan(installation: Installation, slug: str, *, snapshot: str = "", at: datet
             raise BadInput(f"snapshot {chosen['snapshot'][:8]} is of {key} {manifest[key]!r}, not of {mine!r}")
     host = installation.host(site.host)
     needed = needed_bytes(manifest)
-    free = host_probes.free_disk(host) - host.settings.free_disk_mb * host_probes.MIB
-    if free < needed:
-        raise Unavailable(
-            f"{slug}: the restore needs {needed // host_probes.MIB} MiB on host {host.name}, "
-            f"{max(free, 0) // host_probes.MIB} MiB are free above free_disk_mb",
-            "free some space on its data root",
-        )
+    free = host_probes.require_space(host, needed, f"{slug}: the restore")
     return Plan(
         slug, chosen["snapshot"], chosen["taken_at"], manifest, _revived(installation, site, manifest), free, needed
     )
+
+
+def code_now(installation: Installation, chosen: Plan) -> dict[str, list[str]] | None:
+    """Return the code files that serve now and the snapshot has not, has otherwise, or has alone.
+
+    None: nothing serves that it could be compared with.
+
+    Raises:
+        ProvisionError: the snapshot or the files could not be read.
+
+    """
+    work = _serving_work(installation, chosen.slug)
+    return code_differences(work, chosen.snapshot) if work else None
 
 
 def needed_bytes(manifest: dict[str, Any]) -> int:
@@ -122,6 +145,16 @@ def restore(installation: Installation, chosen: Plan, progress: Progress = no_pr
 
     """
     return carry_out(installation, chosen, KIND, STEPS, progress).number
+
+
+def restore_after_intrusion(installation: Installation, chosen: Plan, progress: Progress = no_progress) -> int:
+    """Restore as `restore`, with new salts, and without the snapshot's sessions, application passwords and links.
+
+    Raises:
+        Busy, ProvisionError: as `restore`. Once they were renewed, the salts stay new.
+
+    """
+    return carry_out(installation, chosen, INTRUSION_KIND, AFTER_INTRUSION, progress).number
 
 
 def carry_out(
@@ -154,12 +187,19 @@ def _chosen(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime 
 
 
 def _revived(installation: Installation, site: Site, manifest: dict[str, Any]) -> dict[str, list[str]] | None:
-    with installation.store.transaction() as session:
-        serving = records.serving_generation(session, site.key)
-    if serving is None:
+    work = _serving_work(installation, site.slug)
+    if work is None:
         return None
-    work = SiteWork(kind="look", operation_id=0, installation=installation, slug=site.slug, number=serving.number)
     try:
-        return revived(manifest, measured(work, serving, {}))
+        return revived(manifest, measured(work, work.generation, {}))
     except ProvisionError:  # nothing is left of it, which is why it is restored
         return None
+
+
+def _serving_work(installation: Installation, slug: str) -> SiteWork | None:
+    """Return what is needed to look at the generation that serves, if one does."""
+    with installation.store.transaction() as session:
+        serving = records.serving_generation(session, records.site(session, slug).key)
+    if serving is None:
+        return None
+    return SiteWork(kind="look", operation_id=0, installation=installation, slug=slug, number=serving.number)

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from provisioner import records
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.agreement.terms import Term
+from provisioner.agreement.terms import AgreementState, Term, last_day
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
@@ -60,6 +60,17 @@ class AgreementDetails:
     start: date
     signed_on: date | None
     terms: list[Term]
+    notice_on: date | None
+    terminated_on: date | None
+    last_day: date
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is to become of a site, unless it is taken back."""
+
+    on: date
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -81,13 +92,14 @@ class SiteDetails:
     last_backup: datetime | None
     last_drill: datetime | None
     agreement: AgreementDetails
+    planned: list[Planned]
     problem: str | None
 
 
 def overview(installation: Installation) -> Overview:
     """Return what needs a person, and every site."""
     with installation.store.transaction() as session:
-        attention = [*_operations(session, installation), *_mails(session), *_unsigned(session)]
+        attention = [*_operations(session, installation), *_mails(session), *_agreements(session)]
         sites = [
             SiteLine(
                 slug=site.slug,
@@ -121,6 +133,7 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         site = records.site(session, slug)
         generation = records.serving_generation(session, site.key)
         agreement = _agreement(session, site)
+        planned = [Planned(change.on, change.kind.value) for change in records.changes(session, site.key)]
     facts: dict[str, Any] = {}
     content = problem = None
     if generation is not None:
@@ -144,6 +157,7 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         last_backup=None,
         last_drill=None,
         agreement=agreement,
+        planned=planned,
         problem=problem,
     )
 
@@ -174,8 +188,16 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
 
 def _agreement(session: Session, site: Site) -> AgreementDetails:
     record = records.agreement(session, site.key)
-    state = records.agreement_state(record)
-    return AgreementDetails(state.value, record.start, record.signed_on, records.agreement_terms(record))
+    terms = records.agreement_terms(record)
+    return AgreementDetails(
+        state=records.agreement_state(record).value,
+        start=record.start,
+        signed_on=record.signed_on,
+        terms=terms,
+        notice_on=record.notice_on,
+        terminated_on=record.terminated_on,
+        last_day=last_day(records.milestones(record), terms),
+    )
 
 
 def _operations(session: Session, installation: Installation) -> Iterator[Attention]:
@@ -194,11 +216,21 @@ def _mails(session: Session) -> Iterator[Attention]:
         yield Attention(site.slug, f"a mail ({mail.kind}) {fate}: {reason}", "provision mail retry")
 
 
-def _unsigned(session: Session) -> Iterator[Attention]:
+def _agreements(session: Session) -> Iterator[Attention]:
     for site in records.live_sites(session):
-        if records.agreement(session, site.key).signed_on is None:
+        agreement = records.agreement(session, site.key)
+        planned = records.changes(session, site.key)
+        if agreement.signed_on is None:
             command = f"provision agreement sign {site.slug} --on DATE"
             yield Attention(site.slug, "its agreement is not signed yet", command, pressing=False)
+        elif planned:
+            what = ", ".join(f"{change.kind.value.replace('_', '-')} on {change.on.isoformat()}" for change in planned)
+            command = f"provision agreement end {site.slug} --cancel"
+            yield Attention(site.slug, f"planned: {what}; to take it back", command, pressing=False)
+        elif records.agreement_state(agreement) is AgreementState.EXPIRED:
+            what = "its agreement has expired, the site goes on; sign a new one, or plan the closing"
+            command = f"provision agreement end {site.slug} --on DATE --termination --reason TEXT"
+            yield Attention(site.slug, what, command)
 
 
 def _dead(host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:

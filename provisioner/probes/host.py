@@ -73,6 +73,23 @@ def free_disk(host: DockerHost) -> int:
     return int(said.splitlines()[-1].split()[3]) * 1024
 
 
+def require_space(host: DockerHost, needed: int, what: str) -> int:
+    """Make sure that ``needed`` bytes are free above what the inventory reserves; return how many are.
+
+    Raises:
+        Unavailable: they are not; says so with figures (D17).
+
+    """
+    free = free_disk(host) - host.settings.free_disk_mb * MIB
+    if free < needed:
+        raise Unavailable(
+            f"{what} needs {needed // MIB} MiB on host {host.name}, "
+            f"{max(free, 0) // MIB} MiB are free above free_disk_mb",
+            "free some space on its data root",
+        )
+    return free
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something that is not as the records say, and what mends it."""

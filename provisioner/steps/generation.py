@@ -11,6 +11,7 @@ from provisioner.errors import ProvisionError, Unavailable
 from provisioner.model.container import Bind
 from provisioner.model.names import (
     FIRST_MEDIA,
+    FROZEN,
     LABEL_GENERATION,
     LABEL_OPERATION,
     LABEL_SITE,
@@ -42,7 +43,7 @@ if [ "$(readlink "$1/current" || true)" = "$2" ]; then rm -f "$1/current"; fi
 rm -rf "./$1/$2" "./$3"
 if [ -n "$4" ]; then rm -rf "./$4"; fi
 """
-_BEFORE = "served before"  # the number of the generation that a flip takes the place of
+SERVED_BEFORE = "served before"  # the number of the generation that a flip takes the place of
 _NO_DATABASE = "no database"  # noted when the server was down: its undo then has nothing to ask of it
 _REMOVE_SITE = """
 set -eu
@@ -60,16 +61,24 @@ def reserve_generation(work: SiteWork) -> None:
                 f"release {work.site.release} is not built on host {work.site.host}",
                 "provision release build",
             )
-        record_generation(session, work, release, FIRST_MEDIA)
+        record_generation(session, work.site, work.number, release, FIRST_MEDIA)
 
 
-def record_generation(session: Session, work: SiteWork, release: Release, media: str) -> None:
-    """Record the operation's generation, that it will run ``release`` and show ``media``, unless it is on record."""
-    if records.find_generation(session, work.site.key, work.number) is None:
+def record_generation(
+    session: Session,
+    site: Site,
+    number: int,
+    release: Release,
+    media: str,
+    state: GenerationState = GenerationState.BUILDING,
+) -> None:
+    """Record a generation, that it will run ``release`` and show ``media``, unless it is on record."""
+    if records.find_generation(session, site.key, number) is None:
         session.add(
             Generation(
-                site_id=work.site.key,
-                number=work.number,
+                site_id=site.key,
+                number=number,
+                state=state,
                 release=release.name,
                 image=release.image,
                 wordpress=release.wordpress,
@@ -117,6 +126,7 @@ def prepare_files(work: SiteWork) -> None:
         "host": work.netloc,
         "support": work.installation.inventory.council.mail,
         "media": generation.media,
+        "twin": generation.state is GenerationState.TWIN,
     }
     said = work.run_as_root(
         "files",
@@ -149,37 +159,44 @@ def create_container(work: SiteWork) -> None:
 
 def flip(work: SiteWork) -> None:
     """Point the site's `current` to the generation: one rename, no reload. The one before it is kept."""
-    if _BEFORE not in work.notes:
+    if SERVED_BEFORE not in work.notes:
         with work.installation.store.transaction() as session:
             serving = records.serving_generation(session, work.site.key)
-        work.note(_BEFORE, serving.number if serving else None)
+        work.note(SERVED_BEFORE, serving.number if serving else None)
     _move_current(work, _FLIP, work.number)
     work.middle()
-    _record_flip(work, work.notes[_BEFORE], work.number)
+    record_flip(work, work.notes[SERVED_BEFORE], work.number)
 
 
 def flip_back(work: SiteWork) -> None:
     """Point `current` to the generation before, or to none, if the flip had begun."""
-    if _BEFORE not in work.notes:
+    if SERVED_BEFORE not in work.notes:
         return
-    before = work.notes[_BEFORE]
+    before = work.notes[SERVED_BEFORE]
     if before is None:
         _move_current(work, _UNLINK, work.number)
     else:
         wake_generation(work, before)
         _move_current(work, _FLIP, before)
-    _record_flip(work, work.number, before)
+    record_flip(work, work.number, before)
 
 
 def _move_current(work: SiteWork, script: str, number: int) -> None:
-    names = work.names
-    # In the cron container, which sees the sockets of all sites: a one-shot would take four times as long.
-    work.host.execute(
-        HostNames(names.namespace).cron, ["sh", "-c", script, "flip", names.socket_parent, str(number)], user="0"
-    ).require_success(f"{work.slug}: flip")
+    at_sockets(work, "flip", ["sh", "-c", script, "flip", work.names.socket_parent, str(number)])
 
 
-def _record_flip(work: SiteWork, leaving: int | None, arriving: int | None) -> None:
+def at_sockets(work: SiteWork, what: str, command: list[str], uid: int = 0) -> str:
+    """Run a short command where the sockets of all sites are; return what it printed.
+
+    That is the cron container: a one-shot would take four times as long. Root owns the site's directory there, and
+    the site's own user those of its generations: without capabilities, each changes only its own.
+    """
+    cron = HostNames(work.installation.namespace).cron
+    return work.host.execute(cron, command, user=str(uid)).require_success(f"{work.slug}: {what}")
+
+
+def record_flip(work: SiteWork, leaving: int | None, arriving: int | None) -> None:
+    """Record which generation serves; the site is of its release from now on."""
     until = clock.now() + timedelta(days=work.installation.inventory.policy.generation_days)
     with work.installation.store.transaction() as session:
         for number, state, kept_until in (
@@ -189,22 +206,50 @@ def _record_flip(work: SiteWork, leaving: int | None, arriving: int | None) -> N
             row = records.find_generation(session, work.site.key, number) if number else None
             if row is not None:
                 row.state, row.kept_until = state, kept_until
+                if state is GenerationState.SERVING:
+                    records.site(session, work.slug).release = row.release
+
+
+def wake(work: SiteWork) -> None:
+    """Start the container of the kept generation, which may write again."""
+    wake_generation(work, work.number)
+
+
+def rest(work: SiteWork) -> None:
+    """Stop the generation's container, and let nothing write to its database: neither visitors nor events."""
+    rest_generation(work, work.number)
 
 
 def wake_generation(work: SiteWork, number: int) -> None:
-    """Start the container of a generation that was kept."""
+    """Start the container of a generation that was kept; one that an upgrade left behind may write again."""
     with work.installation.store.transaction() as session:
         generation = records.generation(session, work.site.key, number)
+    thaw(work, number)
     work.host.ensure_service(
         site_service(work.installation.namespace, work.site, generation, work.installation.inventory.policy.site)
     )
 
 
+def thaw(work: SiteWork, number: int) -> None:
+    """Let a generation write again, as before a freeze."""
+    names = GenerationNames(work.installation.namespace, work.slug, number)
+    mariadb.allow_writes(work.host, names.database)
+    at_sockets(work, "thaw", ["rm", "-f", f"/{names.socket_directory}/{FROZEN}"], uid=work.site.uid)
+
+
 def rest_previous(work: SiteWork) -> None:
     """Stop the generation that served before; it is kept for some days, and `provision undo` returns to it."""
-    before = work.notes.get(_BEFORE)
+    before = work.notes.get(SERVED_BEFORE)
     if before is not None:
-        work.host.stop(GenerationNames(work.installation.namespace, work.slug, before).container)
+        rest_generation(work, before)
+
+
+def rest_generation(work: SiteWork, number: int) -> None:
+    """Stop the container of a generation that does not serve, and let nothing write to its database any more."""
+    names = GenerationNames(work.installation.namespace, work.slug, number)
+    work.host.stop(names.container)
+    if names.database in mariadb.databases(work.host):  # a site is restored because it was lost: nothing may be left
+        mariadb.forbid_writes(work.host, names.database)
 
 
 def discard_generation(work: SiteWork) -> None:

@@ -116,6 +116,7 @@ def build_release(
             image=built.image,
             wordpress=built.wordpress,
             php=built.php,
+            db_version=built.db_version,
             themes=built.themes,
             content_key=built.content_key,
             built_at=clock.now(),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -12,11 +12,12 @@ from provisioner.errors import Unavailable
 from provisioner.installation import Installation
 from provisioner.inventory import SitePolicy
 from provisioner.journal.step import Work
-from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome, Service
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome, Overlay, Service
 from provisioner.model.names import LABEL_NAMESPACE, LABEL_OPERATION, LABEL_ROLE, GenerationNames, HostNames
-from provisioner.model.tables import Generation, Operation, Site
+from provisioner.model.tables import Generation, GenerationState, Operation, Site
 
 SITE_PROGRAM = "/srv/provision/provision.php"
+_UPLOADS = "/srv/wordpress/wp-content/uploads"
 
 
 @dataclass(kw_only=True)
@@ -70,11 +71,21 @@ class SiteWork(Work):
         """Return the names of what the generation owns; they exist before it does."""
         return GenerationNames(self.installation.namespace, self.slug, self.number)
 
+    def beside(self, number: int) -> Self:
+        """Return the same operation at work on another generation of its site, with notes of its own."""
+        mark = f"generation {number}: "
+        return replace(
+            self,
+            number=number,
+            notes={key.removeprefix(mark): value for key, value in self.notes.items() if key.startswith(mark)},
+            write_note=lambda key, value: self.note(f"{mark}{key}", value),
+        )
+
     def run_as_root(self, name: str, command: Sequence[str], binds: Sequence[Bind], *, image: str) -> Outcome:
         """Run a one-shot that works on the host's files for this operation."""
         return self.host.run(
             OneShot(
-                name=f"{self.installation.namespace}.op.{self.operation_id}.{name}",
+                name=f"{self.one_shot_prefix}.{name}",
                 image=image,
                 labels=self.operation_labels,
                 command=command,
@@ -83,22 +94,29 @@ class SiteWork(Work):
             )
         )
 
-    def run_in_site(self, verb: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one verb of the site's own program beside the generation, with its mounts and user."""
-        service = self.service
-        outcome = self.host.run(
-            OneShot(
-                name=f"{self.installation.namespace}.op.{self.operation_id}.{verb}",
-                image=service.image,
-                labels={**service.labels, **self.operation_labels},
-                command=["php", SITE_PROGRAM, verb],
-                binds=service.binds,
-                user=service.user or "",
-                files={"request.json": json.dumps(request).encode()},
-            )
-        )
+    def run_in_site(
+        self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+    ) -> dict[str, Any]:
+        """Run one verb of the site's own program beside the generation; return its answer."""
+        given = {"request.json": json.dumps(request).encode(), **(files or {})}
+        outcome = self.run_beside(verb, ["php", SITE_PROGRAM, verb], given)
         answer = json.loads(outcome.require_success(f"{self.slug}: {verb}"))
         return dict(answer)
+
+    def run_beside(self, name: str, command: Sequence[str], files: Mapping[str, bytes]) -> Outcome:
+        """Run a command beside the generation, with its image, its mounts, its user and ``files``."""
+        service = self.service
+        return self.host.run(
+            OneShot(
+                name=f"{self.one_shot_prefix}.{name}",
+                image=service.image,
+                labels={**service.labels, **self.operation_labels},
+                command=command,
+                binds=service.binds,
+                user=service.user or "",
+                files=files,
+            )
+        )
 
     @property
     def service(self) -> Service:
@@ -106,6 +124,11 @@ class SiteWork(Work):
         return site_service(
             self.installation.namespace, self.site, self.generation, self.installation.inventory.policy.site
         )
+
+    @property
+    def one_shot_prefix(self) -> str:
+        """Return how the names of this operation's one-shots begin."""
+        return f"{self.installation.namespace}.op.{self.operation_id}.{self.slug}.{self.number}"
 
     @property
     def operation_labels(self) -> dict[str, str]:
@@ -131,22 +154,36 @@ def edge_image(host: DockerHost) -> str:
 
 
 def site_service(namespace: str, site: Site, generation: Generation, policy: SitePolicy) -> Service:
-    """Return the container of a generation: no network, nothing writable but its own directories (H12, H13)."""
+    """Return the container of a generation: no network, nothing writable but its own directories (H12, H13).
+
+    A twin sees the media through a layer that takes its writes, and stays down when it dies.
+    """
     names = generation.names(namespace, site.slug)
+    twin = generation.state is GenerationState.TWIN
     content, media = f"{names.directory}/content", f"{names.site_directory}/{generation.media}"
+    temporary = f"{names.directory if twin else names.site_directory}/tmp"  # noqa: S108  (the site's own disk)
+    shown = Bind(media, _UPLOADS)
+    if twin:
+        shown = Overlay(
+            media,
+            _UPLOADS,
+            name=f"{names.container}.media",
+            layer=f"{names.directory}/overlay",
+            labels=names.labels,
+        )
     return Service(
         name=names.container,
         image=generation.image,
-        labels={**names.labels, LABEL_ROLE: "site"},
+        labels={**names.labels, LABEL_ROLE: "twin" if twin else "site"},
         user=f"{site.uid}:{site.uid}",
         binds=[
             Bind("run/database", "/run/mysqld", read_only=True),
             Bind(names.socket_directory, "/run/site"),
             Bind(f"{names.site_directory}/secrets", "/run/secrets/site", read_only=True),
             Bind(f"{names.directory}/secrets", "/run/secrets/generation", read_only=True),
-            Bind(f"{names.site_directory}/tmp", "/tmp"),  # noqa: S108  (the site's own disk, not the host's /tmp)
+            Bind(temporary, "/tmp"),  # noqa: S108  (inside the container)
             Bind(content, "/srv/wordpress/wp-content"),
-            Bind(media, "/srv/wordpress/wp-content/uploads"),
+            shown,
             Bind(f"{content}/languages/plugins", "/srv/languages/plugins"),
             Bind(f"{content}/languages/themes", "/srv/languages/themes"),
         ],
@@ -154,4 +191,5 @@ def site_service(namespace: str, site: Site, generation: Generation, policy: Sit
         memory_mb=policy.memory_mb,
         cpus=policy.cpus,
         processes=policy.processes,
+        restart="no" if twin else "unless-stopped",
     )

@@ -35,7 +35,7 @@ def ask(
         work.installation.inventory,
         verb,
         request,
-        name=f"{work.installation.namespace}.op.{work.operation_id}.{work.slug}.{verb}",
+        name=f"{work.one_shot_prefix}.{verb}",
         labels=work.operation_labels,
         repository=repository,
         binds=binds,
@@ -139,7 +139,7 @@ def reserve_from_snapshot(work: SiteWork) -> None:
     manifest = work.notes["manifest"]
     with work.installation.store.transaction() as session:
         release = release_of(work, manifest)
-        record_generation(session, work, release, f"media-{work.number}")
+        record_generation(session, work.site, work.number, release, f"media-{work.number}")
 
 
 def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
@@ -195,7 +195,7 @@ def fetch_snapshot(work: SiteWork) -> None:
 
 def load_dump(work: SiteWork) -> None:
     """Load the snapshot's dump into the new generation's database, as its own user."""
-    ask(work, "load", {"number": work.number}, [*_inside(work)])
+    ask(work, "load", {"number": work.number}, inside(work))
 
 
 def compare_with_manifest(work: SiteWork) -> None:
@@ -216,7 +216,40 @@ def measured(work: SiteWork, generation: Generation, sample: Mapping[str, str]) 
         "database": generation.names(work.installation.namespace, work.slug).database,
         "sample": dict(sample),
     }
-    return dict(ask(work, "measure", request, _inside(work)))
+    return dict(ask(work, "measure", request, inside(work)))
+
+
+def compared(work: SiteWork, earlier: Generation, later: Generation) -> dict[str, dict[str, list[str]]]:
+    """Return what was made, changed and deleted in ``later``: posts, comments, users and media, by their names."""
+    request = {
+        moment: generation.names(work.installation.namespace, work.slug).database
+        for moment, generation in (("earlier", earlier), ("later", later))
+    }
+    found: dict[str, dict[str, list[str]]] = ask(work, "compare", request, inside(work))
+    return found
+
+
+def readdress(work: SiteWork) -> None:
+    """Change the addresses of the snapshot's site into those of the new one, also inside serialized data (D18)."""
+    old = work.notes["manifest"]["netloc"]
+    if old != work.netloc:
+        ask(work, "rewrite", {"database": work.names.database, "old": old, "new": work.netloc}, inside(work))
+
+
+def lock_out(work: SiteWork) -> None:
+    """End every session, application password and link for a new password in the new generation."""
+    ask(work, "lock-out", {"database": work.names.database}, inside(work))
+
+
+def rotate_salts(work: SiteWork) -> None:
+    """Give the site new salts: cookies that an intruder forged or took are void, in every generation."""
+    ask(work, "new-salts", {}, inside(work))
+
+
+def code_differences(work: SiteWork, snapshot: str) -> dict[str, list[str]]:
+    """Return the code files of the operation's generation that ``snapshot`` has not, has otherwise, or has alone."""
+    request = {"snapshot": snapshot, "number": work.number}
+    return dict(ask(work, "code", request, inside(work), repository(work)))
 
 
 def start_container(work: SiteWork) -> None:
@@ -224,7 +257,8 @@ def start_container(work: SiteWork) -> None:
     work.host.ensure_service(work.service)
 
 
-def _inside(work: SiteWork) -> list[Bind]:
+def inside(work: SiteWork) -> list[Bind]:
+    """Return what a one-shot must see to work on a site's generations: their directories, and the database's socket."""
     return [Bind("run/database", "/run/mysqld", read_only=True), Bind(work.names.site_directory, "/site")]
 
 

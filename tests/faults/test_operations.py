@@ -5,16 +5,20 @@ day it is written. `make test` kills every step after it acted; `make acceptance
 """
 
 import itertools
+from types import ModuleType
 
 import pytest
 
-from provisioner.operations import create, init, invite, sign
+from provisioner.operations import agreement, create, init, invite
 from tests.town import Town, association
 
 DIED = -9
-WITH_MIDDLE = {"create.files", "create.database", "create.flip", "init.database", "init.edge"}
-CREATE = [f"create.{step.name}" for step in create.STEPS]
-INIT = [f"init.{step.name}" for step in init.STEPS]
+WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "fetch", "twins", "rehearse", "switch"}
+
+
+def steps_of(operation: ModuleType) -> list[str]:
+    """Return the steps that an operation lists, as failpoints name them."""
+    return [f"{operation.KIND}.{step.name}" for step in operation.STEPS]
 
 
 def points(steps: list[str]) -> list[str]:
@@ -23,8 +27,11 @@ def points(steps: list[str]) -> list[str]:
         f"{step}:{place}"
         for step in steps
         for place in ("before", "middle", "after")
-        if place != "middle" or step in WITH_MIDDLE
+        if place != "middle" or step.rpartition(".")[2] in WITH_MIDDLE
     ]
+
+
+CREATE, INIT = steps_of(create), steps_of(init)
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +204,8 @@ def resident(crowded: Town) -> str:
     return "resident"
 
 
-INVITE = [f"invite.{step.name}" for step in invite.STEPS]
-SIGN = [f"sign.{step.name}" for step in sign.STEPS]
+INVITE = steps_of(invite)
+SIGN = [f"{agreement.SIGN}.{step.name}" for step in agreement.SIGN_STEPS]
 
 
 @pytest.mark.parametrize("then", ["resume", "undo"])
@@ -218,12 +225,17 @@ def test_invite_killed_unrecorded(crowded: Town, resident: str, step: str, then:
 def test_sign_killed_unrecorded(crowded: Town, step: str, then: str) -> None:
     slug = f"signed-{step.rpartition('.')[2]}-{then}"
     crowded.create(slug)
-    crowded.run("agreement", "sign", slug, "--on", "2026-01-02", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    scan = crowded.folder / "scan.pdf"
+    scan.write_bytes(b"%PDF-1.7\n")
+    command = ("agreement", "sign", slug, "--on", "2026-01-02", "--copy", str(scan))
+    crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
     crowded.run(then, slug, *(["--yes"] if then == "undo" else []))
     signed = then == "resume"
     assert crowded.json("status", slug)["state"] == ("online" if signed else "preparing")
     assert ("noindex" in crowded.get(slug).data.decode()) is not signed
     assert crowded.json("status", slug)["agreement"]["signed_on"] == ("2026-01-02" if signed else None)
+    copies = [path.read_bytes() for path in (crowded.folder / "conventions" / slug).glob("*")]
+    assert copies == ([scan.read_bytes()] if signed else [])
 
 
 def invitations(town: Town, slug: str) -> list[str]:

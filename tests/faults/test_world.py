@@ -76,6 +76,10 @@ class Command:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
     def wait_until_stopped(self) -> None:
         """Wait until the process has stopped at its failpoint."""
         deadline = time.monotonic() + 60

@@ -84,6 +84,81 @@ function invite(array $request): array
 }
 
 /**
+ * Updates extensions from packages and brings the database to this WordPress's version. May be repeated.
+ *
+ * @param array<string, mixed> $request
+ * @return array<string, mixed>
+ */
+function upgrade(array $request): array
+{
+    require_once ABSPATH . 'wp-admin/includes/class-wp-upgrader.php';
+    $answer = ['updated' => [], 'held' => []];
+    foreach (outdated($request['packages']) as $one) {
+        $skin = new \Automatic_Upgrader_Skin();
+        $upgrader = $one['kind'] === 'plugin' ? new \Plugin_Upgrader($skin) : new \Theme_Upgrader($skin);
+        // It refuses by itself what needs another PHP or WordPress (C8).
+        $result = $upgrader->install($one['file'], ['overwrite_package' => true]);
+        if ($result !== true) {
+            $messages = $skin->get_upgrade_messages();
+            $answer['held'][] = "$one[kind] $one[slug] $one[version]: " . strip_tags((string) end($messages));
+            continue;
+        }
+        foreach ($one['translations'] as $file) {
+            checked(unzip_file($file, WP_LANG_DIR . "/$one[kind]s"));
+        }
+        $answer['updated'][] = "$one[kind] $one[slug] $one[version]";
+    }
+    wp_upgrade();
+    return $answer + versions();
+}
+
+/**
+ * Returns the packages that are newer than what is installed; what is not installed is not offered.
+ *
+ * @param list<array<string, mixed>> $packages
+ * @return list<array<string, mixed>>
+ */
+function outdated(array $packages): array
+{
+    $installed = [];
+    foreach (get_plugins() as $file => $plugin) {
+        $installed['plugin ' . (str_contains($file, '/') ? dirname($file) : basename($file, '.php'))] = $plugin['Version'];
+    }
+    foreach (wp_get_themes() as $slug => $theme) {
+        $installed["theme $slug"] = $theme->get('Version');
+    }
+    return array_values(array_filter($packages, static function (array $one) use ($installed): bool {
+        $mine = $installed["$one[kind] $one[slug]"] ?? null;
+        return $mine !== null && version_compare($one['version'], (string) $mine, '>');
+    }));
+}
+
+/**
+ * Prepares a twin to be looked at: everything planned is due, and its administrator is logged in.
+ *
+ * @param array<string, mixed> $request
+ * @return array<string, mixed>
+ */
+function rehearse(array $request): array
+{
+    PROVISION_TWIN || throw new BadRequest('only a twin is rehearsed on');
+    $due = [];
+    foreach (array_values(_get_cron_array()) as $place => $hooks) {
+        $due[time() - HOUR_IN_SECONDS + $place] = $hooks;
+    }
+    checked(_set_cron_array($due, true));
+    $user = get_users(['role' => 'administrator', 'orderby' => 'ID', 'number' => 1])[0] ?? throw new RuntimeException('this site has no administrator');
+    $until = time() + HOUR_IN_SECONDS;
+    $token = \WP_Session_Tokens::get_instance($user->ID)->create($until);
+    $cookies = [SECURE_AUTH_COOKIE => 'secure_auth', LOGGED_IN_COOKIE => 'logged_in'];
+    $newest = get_posts(['post_type' => ['page', 'post'], 'post_status' => 'publish', 'numberposts' => $request['pages'], 'orderby' => 'modified']);
+    return [
+        'cookie' => implode('; ', array_map(static fn (string $name, string $scheme): string => "$name=" . wp_generate_auth_cookie($user->ID, $until, $scheme, $token), array_keys($cookies), $cookies)),
+        'paths' => array_values(array_unique(array_map(static fn (\WP_Post $post): string => (string) parse_url((string) get_permalink($post), PHP_URL_PATH), $newest))),
+    ];
+}
+
+/**
  * @param array<string, mixed> $request
  * @return array<string, mixed>
  */
@@ -95,6 +170,7 @@ function facts(array $request): array
         'public' => get_option('blog_public') === '1',
         'theme' => get_stylesheet(),
         'plugins' => array_values((array) get_option('active_plugins', [])),
+        'outdated' => array_column(outdated($request['packages'] ?? []), 'slug'),
     ];
 }
 
@@ -328,7 +404,7 @@ $GLOBALS['wp_filter']['wp_die_handler'][10][] = ['function' => $die, 'accepted_a
 
 try {
     $verb = $argv[1] ?? '';
-    if (!in_array($verb, ['install', 'publish', 'invite', 'facts'], true)) {
+    if (!in_array($verb, ['install', 'publish', 'invite', 'facts', 'upgrade', 'rehearse'], true)) {
         throw new BadRequest("unknown verb: $verb");
     }
     $request = json_decode((string) @file_get_contents('/request.json'), true);

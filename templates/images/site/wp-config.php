@@ -9,6 +9,7 @@
     define('DB_USER', $generation['user']);
     define('DB_PASSWORD', $generation['password']);
     define('PROVISION_SUPPORT', $generation['support']);
+    define('PROVISION_TWIN', $generation['twin']);
     foreach ($site['salts'] as $name => $salt) {
         define($name, $salt);
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import restoring, snapshot
+from backup import comparing, copying, rehearsal, restoring, snapshot, switch
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -64,6 +64,7 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "snapshots": _snapshots,
     "manifest": _manifest,
     "fetch": restoring.fetch,
+    "code": restoring.code,
     "check": _check,
     "plan": _plan,
     "prune": _prune,
@@ -74,7 +75,12 @@ WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "load": restoring.load,
     "rewrite": restoring.rewrite,
     "measure": restoring.measure,
-    "code": restoring.code,
+    "compare": comparing.compare,
+    "copy": copying.code,
+    "twins": copying.twins,
+    "rehearse": rehearsal.rehearse,
+    "lock-out": restoring.lock_out,
+    "new-salts": restoring.new_salts,
 }
 
 
@@ -82,6 +88,8 @@ def main() -> None:
     """Do what the first argument says."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     request = json.loads(Path("/request.json").read_text())
+    if verb == "switch":  # speaks as it goes, and its exit code says what serves
+        sys.exit(switch.switch(request))
     try:
         if verb in WITH_REPOSITORY:
             answer = WITH_REPOSITORY[verb](Repository(**request.pop("repository")), request)

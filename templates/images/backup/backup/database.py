@@ -36,27 +36,10 @@ def dump(database: str, path: Path) -> dict[str, int]:
         Fault: mariadb-dump failed, or its output lacks the completion line (D1).
 
     """
-    # One transaction sees InnoDB's tables at one instant and blocks nobody; other engines are read as they are.
-    command = [
-        "mariadb-dump", "--no-defaults", f"--socket={SOCKET}", "--user=mysql", "--single-transaction", "--quick",
-        "--routines", "--triggers", "--events", "--hex-blob", "--skip-dump-date",
-        "--default-character-set=utf8mb4", "--max-allowed-packet=256M", database,
-    ]  # fmt: skip
     rows: dict[str, int] = {}
-    complete = False
-    with (
-        path.open("wb", buffering=1 << 20) as file,
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            user=ADMINISTRATOR,
-            group=ADMINISTRATOR,
-            bufsize=1 << 20,
-        ) as process,
-    ):
-        table = ""
-        for line in process.stdout or ():
+    table = ""
+    with path.open("wb", buffering=1 << 20) as file:
+        for line in dumped(database, "--routines", "--triggers", "--events"):
             if table and line.startswith(b"("):
                 rows[table] += 1
             else:
@@ -64,16 +47,43 @@ def dump(database: str, path: Path) -> dict[str, int]:
                 table = match[1].replace(b"``", b"`").decode() if match else ""
                 if table:
                     rows.setdefault(table, 0)
-                elif line.startswith(_OWNED):
-                    line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
-                complete = line.startswith(COMPLETION)
             file.write(line)
+    return rows
+
+
+def dumped(database: str, *options: str) -> Iterator[bytes]:
+    """Run mariadb-dump and yield its lines, without definers.
+
+    Raises:
+        Fault: it failed, or its output lacks the completion line (D1); raised after the last line.
+
+    """
+    # One transaction sees InnoDB's tables at one instant and blocks nobody; other engines are read as they are.
+    command = [
+        "mariadb-dump", "--no-defaults", f"--socket={SOCKET}", "--user=mysql", "--single-transaction", "--quick",
+        "--hex-blob", "--skip-dump-date", "--default-character-set=utf8mb4", "--max-allowed-packet=256M",
+        *(option for option in options if option.startswith("--")),
+        "--", database, *(table for table in options if not table.startswith("--")),
+    ]  # fmt: skip
+    complete = False
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        user=ADMINISTRATOR,
+        group=ADMINISTRATOR,
+        bufsize=1 << 20,
+    ) as process:
+        for line in process.stdout or ():
+            complete = line.startswith(COMPLETION)
+            if line.startswith(_OWNED):
+                line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
+            yield line
         errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
     if process.returncode != 0:
         raise Fault(f"mariadb-dump ended with exit code {process.returncode}: {' '.join(errors.split())}")
     if not complete:
         raise Fault("the dump lacks its completion line")
-    return rows
 
 
 def load(path: Path, secret: Path) -> None:
@@ -228,4 +238,5 @@ def _texts(text: str) -> list[str]:
 def _entries(text: str) -> list[dict[str, str]]:
     value = _value(text)
     found = value.values() if isinstance(value, dict) else []
-    return [{"uuid": entry.get(b"uuid", b"").decode()} for entry in found if isinstance(entry, dict)]
+    named = [entry.get(b"uuid") for entry in found if isinstance(entry, dict)]
+    return [{"uuid": uuid.decode(errors="replace") if isinstance(uuid, bytes) else "unnamed"} for uuid in named]

@@ -2,7 +2,9 @@
 
 import json
 import os
+import secrets
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,9 @@ import pymysql
 from backup import database, files
 from backup.faults import Fault
 from backup.repository import Repository
-from backup.serialized import replace
+from backup.serialized import readdress
 
 SITE = Path("/site")  # the site's directory on its host, with its generations and sets of media
-BATCH = 500  # rows rewritten between two commits
 
 
 def _generation(request: dict[str, Any]) -> Path:
@@ -69,15 +70,11 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
 
 def rewrite(request: dict[str, Any]) -> dict[str, Any]:
     """Replace the site's old address by its new one in every text of the database; return how many rows changed."""
-    pairs = [
-        (f"{before}{request['old']}".encode(), f"{before}{request['new']}".encode())
-        for before in ("//", "\\/\\/", "%2F%2F")
-    ]
     changed = 0
     with database.connection(request["database"]) as cursor:
         try:
             for table, key, columns in _texts(cursor, request["database"]):
-                changed += _rewrite_table(cursor, table, key, columns, pairs)
+                changed += _rewrite_table(cursor, table, key, columns, request["old"], request["new"])
         except pymysql.MySQLError as error:
             raise Fault(f"changing addresses: {error}") from None
     return {"changed": changed}
@@ -107,22 +104,22 @@ def _texts(cursor: pymysql.cursors.Cursor, name: str) -> list[tuple[str, list[st
 
 
 def _rewrite_table(
-    cursor: pymysql.cursors.Cursor, table: str, key: list[str], columns: list[str], pairs: list[tuple[bytes, bytes]]
+    cursor: pymysql.cursors.Cursor, table: str, key: list[str], columns: list[str], old: str, new: str
 ) -> int:
     changed = 0
     where = " AND ".join(f"{_quoted(column)} = %s" for column in key)
     for column in columns:
-        cursor.execute(f"SELECT {', '.join(map(_quoted, key))}, {_quoted(column)} FROM {_quoted(table)}")  # noqa: S608
+        cursor.execute(
+            f"SELECT {', '.join(map(_quoted, key))}, {_quoted(column)} FROM {_quoted(table)} "  # noqa: S608
+            f"WHERE INSTR({_quoted(column)}, %s)",
+            (old.partition(":")[0],),
+        )
         for *identity, text in cursor.fetchall():
-            if not text:
-                continue
-            new = text.encode()
-            for before, after in pairs:
-                new = replace(new, before, after)
-            if new != text.encode():
+            rewritten = readdress(text.encode(), old, new).decode()
+            if rewritten != text:
                 cursor.execute(
                     f"UPDATE {_quoted(table)} SET {_quoted(column)} = %s WHERE {where}",  # noqa: S608
-                    (new.decode(), *identity),
+                    (rewritten, *identity),
                 )
                 changed += 1
         cursor.connection.commit()
@@ -155,11 +152,57 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def code(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the hash of every code file of a generation: plugins, themes and what lies beside them."""
-    content = _generation(request) / "content"
+def code(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the code files of a generation that a snapshot has not, has otherwise, or has alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = f"{request['snapshot']}:/site/wp-content"
+        repository.run("restore", source, "--target", folder, "--exclude", "/uploads")
+        then = _code(Path(folder))
+    now = _code(_generation(request) / "content")
+    return {
+        "added": sorted(now.keys() - then.keys()),
+        "changed": sorted(path for path in now.keys() & then.keys() if now[path] != then[path]),
+        "removed": sorted(then.keys() - now.keys()),
+    }
+
+
+def _code(content: Path) -> dict[str, str]:
+    """Return the hash of every file of plugins, themes and what lies beside them."""
     found = {}
     for path, _state in files.walk(content):
         name = os.fsencode(path.relative_to(content)).decode(errors="replace")
-        found[name] = files.sha256(path) if path.is_file() and not path.is_symlink() else "link"
+        found[name] = f"link to {os.readlink(path)}" if path.is_symlink() else files.sha256(path)
     return found
+
+
+def lock_out(request: dict[str, Any]) -> dict[str, Any]:
+    """End every session, application password and link for a new password in a generation's database."""
+    with database.connection(request["database"]) as cursor:
+        try:
+            cursor.execute(
+                "DELETE FROM wp_usermeta WHERE meta_key IN "
+                "('session_tokens', '_application_passwords', '_password_reset_key')"
+            )
+            ended = cursor.rowcount
+            cursor.execute("UPDATE wp_users SET user_activation_key = '' WHERE user_activation_key <> ''")
+            cursor.connection.commit()
+        except pymysql.MySQLError as error:
+            raise Fault(f"ending sessions: {error}") from None
+    return {"ended": ended}
+
+
+def new_salts(_request: dict[str, Any]) -> dict[str, Any]:
+    """Give the site new salts, by one rename: every cookie that was signed with the old ones is void."""
+    secret = SITE / "secrets" / "site.json"
+    state = secret.stat()
+    content = json.loads(secret.read_text())
+    content["salts"] = {name: secrets.token_hex(32) for name in content["salts"]}
+    fresh = secret.with_name("site.json.new")
+    with fresh.open("w") as file:
+        os.fchmod(file.fileno(), 0o440)
+        os.fchown(file.fileno(), state.st_uid, state.st_gid)
+        file.write(json.dumps(content) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(secret)
+    return {}

@@ -2,12 +2,13 @@
 
 A value is read into what Python has for it: bytes, numbers, None, and dictionaries for arrays and for the
 properties of objects alike. `replace` writes the same bytes back with only the contents of strings changed,
-and with the lengths that go with them (D18).
+and with the lengths that go with them (D18). Keys, class names and what a class packed by itself stay as they are.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 _SCALAR = re.compile(rb"(?:N|[bidrR]:[^;]*);")
 _LENGTH = re.compile(rb"(\d+):")
@@ -103,6 +104,8 @@ class _Reader:
 
     def key(self) -> Any:
         """Read a key: never changed, for a plugin looks its entries up by it."""
+        if self.data[self.at : self.at + 2] not in (b"i:", b"s:"):
+            raise ValueError("a key is a number or a string")
         change, self.change = self.change, bytes
         try:
             return self.value()
@@ -133,15 +136,29 @@ def parse(data: bytes) -> Any:
     return value
 
 
-def replace(data: bytes, old: bytes, new: bytes) -> bytes:
-    """Return ``data`` with ``old`` replaced by ``new``, also inside serialized data, however deeply it is nested."""
-    if old not in data:
+def replace(data: bytes, pattern: re.Pattern[bytes], new: bytes) -> bytes:
+    """Return ``data`` with what ``pattern`` finds replaced by ``new``, also deep inside serialized data."""
+    if pattern.search(data) is None:
         return data
-    reader = _Reader(data, lambda text: replace(text, old, new))
+    reader = _Reader(data, lambda text: replace(text, pattern, new))
     try:
         reader.value()
-    except ValueError:
-        return data.replace(old, new)
-    if reader.at != len(data):
-        return data.replace(old, new)
-    return bytes(reader.out)
+        whole = reader.at == len(data)
+    except (ValueError, RecursionError):  # text that only begins like serialized data, or a bomb
+        whole = False
+    return bytes(reader.out) if whole else pattern.sub(lambda _match: new, data)
+
+
+def readdress(data: bytes, old: str, new: str) -> bytes:
+    """Return ``data`` with every address of the site ``old`` (host name, and port if any) made one of ``new``.
+
+    Plain, as JSON escapes it, and percent-encoded; a longer name that begins like ``old`` is another site's.
+    """
+    for slashes, was, becomes in (
+        (rb"//", old, new),
+        (rb"\\/\\/", old, new),
+        (rb"%2[Ff]%2[Ff]", quote(old, safe=""), quote(new, safe="")),
+    ):
+        pattern = re.compile(rb"(?<=" + slashes + rb")" + re.escape(was.encode()) + rb"(?![\w-]|\.\w)", re.IGNORECASE)
+        data = replace(data, pattern, becomes.encode())
+    return data

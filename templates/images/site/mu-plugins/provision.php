@@ -41,6 +41,20 @@ add_filter('default_user_metadata', static function ($value, int $user, string $
     return $single ? $known : [$known];
 }, 10, 4);
 
+// While the site is being copied (gate.php) nothing is written. What WordPress notes for itself while a page is read
+// is left out; an address with a query that writes anything else was meant to change something, and is refused.
+if (isset($GLOBALS['provision_refuse'])) {
+    add_filter('query', static function (string $query): string {
+        if (preg_match('/^[\s(]*(?:INSERT|UPDATE|DELETE|REPLACE|TRUNCATE|ALTER|CREATE|DROP)\b/i', $query) !== 1) {
+            return $query;
+        }
+        if (($_SERVER['QUERY_STRING'] ?? '') !== '' && !str_contains($query, $GLOBALS['wpdb']->options)) {
+            ($GLOBALS['provision_refuse'])();
+        }
+        return '';
+    }, PHP_INT_MAX);
+}
+
 // Core's version is the council's business, and changes with the image.
 add_filter('user_has_cap', static fn (array $allowed): array => ['update_core' => false] + $allowed, PHP_INT_MAX);
 add_filter('pre_site_transient_update_core', static fn (): object => (object) ['updates' => [], 'version_checked' => get_bloginfo('version'), 'last_checked' => time()]);
@@ -98,7 +112,15 @@ function provision_french(): array
 {
     static $french = null;
     $french ??= json_decode((string) file_get_contents('/srv/provision/visitor-fr.json'), true);
-    return determine_locale() === 'fr_FR' ? $french : [];
+    // Asking for the locale may ask who is logged in, which WordPress 6.1 answers by way of a translation.
+    static $asking = false;
+    if ($asking) {
+        return [];
+    }
+    $asking = true;
+    $locale = determine_locale();
+    $asking = false;
+    return $locale === 'fr_FR' ? $french : [];
 }
 $provision_complete = static fn (string $translated, string $text): string => $translated === $text ? provision_french()[$text] ?? $translated : $translated;
 add_filter('gettext', $provision_complete, 10, 2);

@@ -1,0 +1,152 @@
+"""A generation made from the one that serves: its code, and its database, copied beside it."""
+
+import contextlib
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from backup import database
+from backup.faults import Fault
+
+SITE = Path("/site")  # the site's directory on its host, with its generations
+WORKERS = 2  # tables copied at a time
+
+
+def generation(number: int) -> Path:
+    """Return the directory of a generation."""
+    return SITE / "generations" / str(number)
+
+
+def code(request: dict[str, Any]) -> dict[str, Any]:
+    """Make the code of each generation in ``to`` that of ``from``: plugins, themes, translations."""
+    for number in request["to"]:
+        copy_code(request["from"], number)
+    return {}
+
+
+def copy_code(source: int, target: int) -> None:
+    """Make a generation's code equal to another's; what is equal already is not touched.
+
+    Media are mounted at uploads/, and upgrade/ is WordPress's own place for what it unpacks.
+
+    Raises:
+        Fault: a file could not be copied.
+
+    """
+    folder = generation(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        "rsync", "--archive", "--delete", "--exclude=/uploads/*", "--exclude=/upgrade/",
+        f"{generation(source)}/content/", f"{folder}/content/",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, check=False)
+    # 24: a file went while it was looked at. The copy that counts is made while nothing writes.
+    if done.returncode not in (0, 24):
+        raise Fault(f"rsync ended with exit code {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
+
+
+def twins(request: dict[str, Any]) -> dict[str, Any]:
+    """Dump the database that serves, which goes on being written to, and load it into the twins'."""
+    dump = SITE / "backup" / "twins.sql"
+    dump.parent.mkdir(exist_ok=True)
+    try:
+        database.dump(request["database"], dump)
+        for number in request["to"]:
+            database.load(dump, generation(number) / "secrets" / "generation.json")
+    finally:
+        dump.unlink(missing_ok=True)
+    return {}
+
+
+def copy_database(source: str, target: str, secret: Path) -> int:
+    """Copy a database to which nothing writes; return how many tables have equal checksums on both sides.
+
+    Statements go by mariadb-dump and are loaded as the target's own user, so that it owns what it gets; rows go
+    inside the server.
+
+    Raises:
+        Fault: something could not be copied, or a checksum differs.
+
+    """
+    try:
+        with database.connection(source) as cursor:
+            tables, views = _tables(cursor, source), _views(cursor, source)
+        _load(secret, source, "--no-data", "--skip-triggers", *tables)
+        with ExitStack() as stack:
+            # One after the other: becoming the server's administrator is a change of the whole process.
+            cursors = [stack.enter_context(database.connection(target)) for _ in range(WORKERS)]
+            pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
+            queue = iter(tables)  # the largest first; each worker takes the next
+            try:
+                for worker in [pool.submit(_copy_tables, cursor, source, target, queue) for cursor in cursors]:
+                    worker.result()
+            except BaseException:
+                _kill(cursors)  # a deadline must not wait for the statement that is under way
+                raise
+        _load(secret, source, "--no-data", "--no-create-info", "--routines", "--events", "--triggers", *tables)
+        if views:
+            _load(secret, source, "--no-data", "--skip-triggers", *views)
+    except pymysql.MySQLError as error:
+        raise Fault(f"copying database {source}: {error}") from None
+    return len(tables)
+
+
+def _kill(cursors: list[pymysql.cursors.Cursor]) -> None:
+    with database.connection("mysql") as cursor:
+        for one in cursors:
+            with contextlib.suppress(pymysql.MySQLError):  # it ended by itself
+                cursor.execute(f"KILL {one.connection.thread_id()}")
+
+
+def _tables(cursor: pymysql.cursors.Cursor, name: str) -> list[str]:
+    cursor.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE' "
+        "ORDER BY data_length DESC",
+        (name,),
+    )
+    return [str(row[0]) for row in cursor.fetchall()]
+
+
+def _views(cursor: pymysql.cursors.Cursor, name: str) -> list[str]:
+    cursor.execute("SELECT table_name FROM information_schema.views WHERE table_schema = %s ORDER BY 1", (name,))
+    return [str(row[0]) for row in cursor.fetchall()]
+
+
+def _load(secret: Path, name: str, *options: str) -> None:
+    statements = Path("/tmp/statements.sql")
+    with statements.open("wb") as file:
+        file.writelines(database.dumped(name, *options))
+    database.load(statements, secret)
+
+
+def _copy_tables(cursor: pymysql.cursors.Cursor, source: str, target: str, queue: Any) -> None:
+    cursor.execute(
+        "SET SESSION foreign_key_checks = 0, unique_checks = 0, max_statement_time = 0, "
+        "sql_mode = 'NO_AUTO_VALUE_ON_ZERO', tx_isolation = 'READ-COMMITTED'"
+    )
+    for table in queue:
+        quoted = table.replace("`", "``")
+        columns = ", ".join(f"`{column}`" for column in _stored_columns(cursor, source, table))
+        cursor.execute(
+            f"INSERT INTO `{target}`.`{quoted}` ({columns}) SELECT {columns} FROM `{source}`.`{quoted}`"  # noqa: S608
+        )
+        cursor.connection.commit()
+        cursor.execute(f"CHECKSUM TABLE `{source}`.`{quoted}`, `{target}`.`{quoted}`")
+        before, after = (row[1] for row in cursor.fetchall())
+        if before is None or before != after:
+            raise Fault(f"table {table} has checksum {before}, its copy {after}")
+
+
+def _stored_columns(cursor: pymysql.cursors.Cursor, name: str, table: str) -> Sequence[str]:
+    """Return the columns that hold what was written; generated ones compute themselves."""
+    cursor.execute(
+        "SELECT column_name FROM information_schema.columns "
+        "WHERE table_schema = %s AND table_name = %s AND is_generated = 'NEVER' ORDER BY ordinal_position",
+        (name, table),
+    )
+    return [str(row[0]).replace("`", "``") for row in cursor.fetchall()]

@@ -1,0 +1,186 @@
+"""A rehearsal: two twins of one site, the old version and the new one, asked for the same pages and compared.
+
+What the new version explains by itself (generator, asset versions, markup that nobody sees) is no difference: compared
+are status, title, the words that a reader sees, the assets that a page names, and what must never be on a page.
+"""
+
+import contextlib
+import http.client
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from backup.sockets import SOCKETS, Unix
+
+FETCHERS = 3  # requests to one twin at a time
+READY_SECONDS = 30
+ASSETS = 150  # of one twin, all pages together
+LOST_WORDS = 0.02  # share of a page's words that may go: labels that the new version words differently
+# What core's own pages say is worded anew by each version; there the rest is compared.
+WORDED_BY_CORE = re.compile(r"/wp-(?:admin|login|json)|/feed/|[?&]s=")
+NEVER = {
+    "an error of PHP": re.compile(r"<b>(?:Fatal error|Parse error|Warning|Notice|Deprecated)</b>:|Uncaught \w*Error"),
+    "an error of the database": re.compile(
+        r"Error establishing a database connection|Erreur lors de la connexion à la base de données"
+        r"|WordPress database error|Erreur de la base de données de WordPress"
+    ),
+    "WordPress's own failure page": re.compile(
+        r"There has been a critical error|Il y a eu une erreur critique|Une erreur critique est survenue"
+    ),
+    "WordPress's maintenance page": re.compile(r"Briefly unavailable for scheduled maintenance"),
+}
+_SILENT = ("script", "style", "noscript", "template", "svg")
+
+
+@dataclass
+class Page:
+    """What one answer shows."""
+
+    status: int
+    kind: str
+    text: str
+    location: str = ""
+    title: str = ""
+    words: Counter[str] = field(default_factory=Counter)
+    assets: list[str] = field(default_factory=list)
+
+
+class _Reader(HTMLParser):
+    """Collects what a page shows and names."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.title, self.words, self.assets = "", [], []
+        self._silent, self._in_title = 0, False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self._silent += tag in _SILENT
+        self._in_title = tag == "title" and not self._silent
+        named = given.get("src") if tag in ("img", "script") else None
+        if tag == "link" and "stylesheet" in (given.get("rel") or ""):
+            named = given.get("href")
+        if named:
+            self.assets.append(named)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent = max(0, self._silent - (tag in _SILENT))
+        self._in_title = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title:
+            self.title += data
+        elif not self._silent:
+            self.words += data.split()
+
+
+def read(status: int, kind: str, text: str, location: str = "") -> Page:
+    """Return what an answer shows."""
+    page = Page(status, kind, text, location)
+    if "html" in kind:
+        reader = _Reader()
+        reader.feed(text)
+        page.title, page.words, page.assets = reader.title.strip(), Counter(reader.words), reader.assets
+    elif "xml" in kind:
+        page.words = Counter(re.sub(r"<[^>]+>", " ", text).split())
+    return page
+
+
+def rehearse(request: dict[str, Any]) -> dict[str, Any]:
+    """Ask both twins for every page; return the differences, a phrase each, and how many pages were seen."""
+    twins = [_Twin(request["host"], **one) for one in (request["baseline"], request["upgraded"])]
+    paths = request["paths"]
+    with ThreadPoolExecutor(2) as pool:
+        before, after = pool.map(lambda twin: twin.pages(paths), twins)
+        found = [difference for path in paths for difference in differences(path, before[path], after[path])]
+        missing, missing_now = pool.map(
+            lambda twin, pages: twin.missing_assets(pages), twins, (before.values(), after.values())
+        )
+    found += [f"{asset}: is missing" for asset in sorted(missing_now - missing)]
+    return {"differences": found, "pages": len(paths)}
+
+
+def differences(path: str, before: Page, after: Page) -> list[str]:
+    """Return what a reader of ``path`` would miss or meet in the new version."""
+    found = []
+    if before.status >= 500 > after.status:
+        return []  # the new version mends it
+    if after.status != before.status:
+        found.append(f"{path}: status {after.status} instead of {before.status}")
+    for what, pattern in NEVER.items():
+        if pattern.search(after.text) and not pattern.search(before.text):
+            found.append(f"{path}: shows {what}")
+    if found:
+        return found
+    if urlsplit(after.location).path != urlsplit(before.location).path:
+        found.append(f"{path}: leads to {after.location or 'nowhere'} instead of {before.location or 'nowhere'}")
+    if before.text.strip() and not after.text.strip():
+        found.append(f"{path}: is blank")
+    elif WORDED_BY_CORE.search(path):
+        if len(after.text) < len(before.text) / 2:
+            found.append(f"{path}: shrank from {len(before.text)} to {len(after.text)} characters")
+    else:
+        found += _readable(path, before, after)
+    return found
+
+
+def _readable(path: str, before: Page, after: Page) -> list[str]:
+    found = []
+    if after.title != before.title:
+        found.append(f"{path}: its title is {after.title!r} instead of {before.title!r}")
+    lost = before.words - after.words
+    if lost.total() > max(2, before.words.total() * LOST_WORDS):
+        sample = " ".join(list(lost)[:8])
+        found.append(f"{path}: {lost.total()} of {before.words.total()} words are gone, such as « {sample} »")
+    return found
+
+
+class _Twin:
+    """One twin, asked over its socket."""
+
+    def __init__(self, host: str, number: int, cookie: str) -> None:
+        self.host, self.number, self.cookie = host, number, cookie
+
+    def pages(self, paths: list[str]) -> dict[str, Page]:
+        self._wait_until_ready()
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            return dict(zip(paths, pool.map(self._page, paths), strict=True))
+
+    def missing_assets(self, pages: Any) -> set[str]:
+        """Return the paths of this site's assets that its pages name and that it does not have."""
+        named = {
+            address.path
+            for page in pages
+            for asset in page.assets
+            if (address := urlsplit(urljoin(f"https://{self.host}/", asset))).netloc == self.host
+        }
+        chosen = sorted(named)[:ASSETS]
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            statuses = pool.map(lambda path: self._ask("HEAD", path)[0], chosen)
+        return {path for path, status in zip(chosen, statuses, strict=True) if status >= 400}
+
+    def _page(self, path: str) -> Page:
+        return read(*self._ask("GET", path))
+
+    def _ask(self, method: str, path: str) -> tuple[int, str, str, str]:
+        headers = {"Host": self.host}
+        if path.startswith("/wp-admin/"):  # whoever reads a page is not logged in
+            headers["Cookie"] = self.cookie
+        with contextlib.closing(Unix(SOCKETS / str(self.number) / "http.sock", seconds=60)) as link:
+            try:
+                link.request(method, path, headers=headers)
+                answer = link.getresponse()
+                text = answer.read().decode(errors="replace")
+            except (OSError, http.client.HTTPException) as error:
+                return 0, "", f"no answer: {error}", ""
+            return answer.status, answer.getheader("Content-Type", ""), text, answer.getheader("Location", "")
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while self._ask("HEAD", "/wp-includes/images/blank.gif")[0] == 0 and time.monotonic() < deadline:
+            time.sleep(0.1)

@@ -1,0 +1,209 @@
+"""The switch: freezes the generation that serves, copies it, and makes the copy serve when told so in time.
+
+It runs beside the site, in a container of its own that owns the freeze: whatever becomes of the control plane, of
+this program or of the host, it ends by observing what serves and letting that write again. It prints a line of JSON for
+each thing that happened, and is told to go on by files: a signal through the engine would end its right to be started
+again after a power cut. Exit codes: 0 the copy serves, 3 what served serves.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pymysql
+
+from backup import copying, database
+from backup.faults import Fault
+from backup.sockets import SOCKETS, Unix
+
+FROZEN = "frozen"  # beside a generation's socket: closes the gate in its image
+STEP = 0.02  # seconds between two looks
+CONNECTIONS_SECONDS = 2.0  # how long a page that is being read may keep its connection
+THAWED = 3
+
+
+class _Over(Exception):
+    """The freeze ended before its purpose was reached; says why."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    source: int  # numbers of generations
+    target: int
+    database: str
+    user: str
+    seconds: float  # from the first refusal of a write to the end, whatever happens
+    patience: float  # seconds that a request which is under way gets
+    allow: dict[str, list[str]]  # statements by generation
+    forbid: list[str]
+    quiet: list[str]  # statements after which no event of the copy runs
+    operation: int
+
+    def flag(self, number: int) -> Path:
+        return SOCKETS / str(number) / FROZEN
+
+    def word(self, word: str) -> Path:
+        """Return the file by which this program, or the control plane, leaves word."""
+        return SOCKETS / f"switch-{self.operation}.{word}"
+
+
+def switch(content: dict[str, Any]) -> int:
+    """Do it all; return the exit code."""
+    request = _Request(**content)
+    began = time.monotonic()
+    reason = "the host or the engine was restarted"
+    if not request.word("begun").exists():  # else this is a second life: only what it observes counts
+        request.word("begun").touch()
+        try:
+            try:
+                _freeze_and_flip(request, began)
+            finally:
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        except (_Over, Fault, OSError, pymysql.MySQLError) as error:
+            reason = str(error)
+    return _conclude(request, reason, began)
+
+
+def _freeze_and_flip(request: _Request, began: float) -> None:
+    signal.signal(signal.SIGALRM, _deadline)
+    signal.setitimer(signal.ITIMER_REAL, request.seconds)
+    for number in (request.source, request.target):
+        _write_flag(request.flag(number))
+    _say("frozen")
+    _wait_for_requests(request, began)
+    _forbid_writes(request)
+    _say("still", seconds=round(time.monotonic() - began, 3))
+    copying.copy_code(request.source, request.target)
+    secret = copying.generation(request.target) / "secrets" / "generation.json"
+    tables = copying.copy_database(request.database, _database_of(secret), secret)
+    _run(request.quiet)
+    _say("copied", seconds=round(time.monotonic() - began, 3), tables=tables)
+    _wait_for_word(request, "go")
+    _flip(request.target)
+    _say("flipped", seconds=round(time.monotonic() - began, 3))
+    _wait_for_word(request, "done")
+
+
+def _conclude(request: _Request, reason: str, began: float) -> int:
+    """Let the generation that serves write again, however long the server takes to hear it."""
+    serving = int(os.readlink(SOCKETS / "current"))
+    while True:
+        try:
+            _run(request.allow[str(serving)])
+            break
+        except (Fault, pymysql.MySQLError):
+            time.sleep(0.5)
+    request.flag(serving).unlink(missing_ok=True)
+    if serving == request.target:
+        _say("serves", seconds=round(time.monotonic() - began, 3))
+        return 0
+    # What was never routed to keeps its gate closed; it is discarded.
+    _say("thawed", reason=reason)
+    return THAWED
+
+
+def _deadline(_number: int, _frame: FrameType | None) -> None:
+    raise _Over("the freeze reached its deadline")
+
+
+def _say(event: str, **figures: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **figures}) + "\n")
+    sys.stdout.flush()
+
+
+def _wait_for_word(request: _Request, word: str) -> None:
+    while not request.word(word).exists():
+        if request.word("off").exists():
+            raise _Over("the freeze was called off")
+        time.sleep(STEP)
+
+
+def _write_flag(path: Path) -> None:
+    path.touch(mode=0o644)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flip(number: int) -> None:
+    following = SOCKETS / "next"
+    following.unlink(missing_ok=True)
+    following.symlink_to(str(number))
+    following.rename(SOCKETS / "current")
+    _sync(SOCKETS)
+
+
+def _database_of(secret: Path) -> str:
+    return str(json.loads(secret.read_text())["database"])
+
+
+def _run(statements: list[str]) -> None:
+    with database.connection("mysql") as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _wait_for_requests(request: _Request, began: float) -> None:
+    """Wait until every request that began before the gate closed has ended: what it writes is kept.
+
+    Raises:
+        _Over: one of them takes too long.
+
+    """
+    while (longest := _longest_request(request.source)) > time.monotonic() - began:
+        if time.monotonic() - began > request.patience:
+            raise _Over(f"a request has been under way for {longest:.0f} s")
+        time.sleep(STEP)
+
+
+def _longest_request(number: int) -> float:
+    """Return for how many seconds the longest request that is under way has been running; 0 when there is none."""
+    with contextlib.closing(Unix(SOCKETS / str(number) / "http.sock", seconds=5)) as link:
+        try:
+            link.request("GET", "/.provision/requests?json&full")
+            processes = json.loads(link.getresponse().read())["processes"]
+        except (FileNotFoundError, ConnectionError):
+            return 0.0  # a site that does not run has no requests
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _Over(f"php-fpm does not say which requests are under way: {error}") from None
+    return max((one["request duration"] / 1e6 for one in processes if one["state"] != "Idle"), default=0.0)
+
+
+def _forbid_writes(request: _Request) -> None:
+    """Leave the site's user nothing but reading, and end the connections that still can do more.
+
+    The requests that could write are over: what is left are pages that are being read, which get a moment.
+    """
+    with database.connection("mysql") as cursor:
+        for statement in request.forbid:
+            cursor.execute(statement)
+        cursor.execute("SELECT CONNECTION_ID()")
+        newest = int(cursor.fetchone()[0])  # numbers grow: whoever connects later has a higher one
+        cursor.execute("SELECT COALESCE(MAX(id), 0) FROM information_schema.processlist")
+        newest = max(newest, int(cursor.fetchone()[0]))
+        deadline = time.monotonic() + CONNECTIONS_SECONDS
+        while old := _connections(cursor, request.user, newest):
+            if time.monotonic() > deadline:
+                for connection in old:
+                    with contextlib.suppress(pymysql.MySQLError):  # it ended by itself
+                        cursor.execute(f"KILL {connection}")
+            time.sleep(STEP)
+
+
+def _connections(cursor: pymysql.cursors.Cursor, user: str, newest: int) -> list[int]:
+    cursor.execute("SELECT id FROM information_schema.processlist WHERE user = %s AND id <= %s", (user, newest))
+    return [int(row[0]) for row in cursor.fetchall()]

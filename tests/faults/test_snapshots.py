@@ -1,0 +1,327 @@
+"""Every step of backup, restore and drill on the real engine: killed, failed; resumed and undone.
+
+The cases walk the steps that the operations list, as those of test_operations.py do.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from provisioner.operations import backup, drill, restore
+from tests.faults.test_operations import DIED, points, steps_of
+from tests.faults.test_world import Command
+from tests.town import Town
+
+SITE = "kayane"
+BACKUP, RESTORE, DRILL = steps_of(backup), steps_of(restore), steps_of(drill)
+
+
+@dataclass
+class Place:
+    """A town with a site of which one good snapshot exists, and a neighbour who must notice nothing."""
+
+    town: Town
+    snapshot: str
+    restored: str  # hash over the content that the snapshot holds
+    number: int = 0
+
+    @property
+    def content(self) -> str:
+        """Return the hash over the association's content as it serves now."""
+        return str(self.town.json("status", SITE)["content_sha256"])
+
+    @property
+    def serving(self) -> int:
+        """Return the number of the generation that serves, by record."""
+        return int(self.town.json("status", SITE)["generation"])
+
+    def write(self) -> str:
+        """Write to the site what no snapshot has; return the hash over its content."""
+        self.number += 1
+        self.town.sql(f"UPDATE {SITE}_{self.serving}.wp_posts SET post_title = 'Version {self.number}' WHERE ID = 1")
+        return self.content
+
+    def check(self, content: str, before: dict[str, set[str]], serving: int, *, kept: bool = False) -> None:
+        """Check FAULTS.md's invariants after an operation: what serves, what is left over, the last good snapshot."""
+        town = self.town
+        assert town.get("neighbour").status == 200
+        assert town.get(SITE).status == 200
+        assert self.serving == serving
+        pointer = town.data_root / "run" / "sites" / SITE / "current"
+        assert os.readlink(pointer) == str(serving)
+        assert self.content == content
+        after = town.belongings()
+        if kept:  # the generation before is there still, beside the new one
+            name = f"{SITE}_{serving}"
+            assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{SITE}.{serving}"}
+            assert after["databases"] - before["databases"] == {name}
+            assert after["users"] - before["users"] == {name}
+            assert all(before[kind] <= after[kind] for kind in before)
+        else:
+            assert after == before
+        site = town.data_root / "sites" / SITE
+        assert {path.name for path in (site / "generations").iterdir()} == {
+            name.removeprefix(f"{SITE}_") for name in after["databases"] if name.startswith(f"{SITE}_")
+        }
+        assert not list(site.glob("backup/*.sql"))
+        running = [c.name for c in town.docker().containers.list(filters={"label": f"provision.site={SITE}"})]
+        assert running == [f"{town.namespace}.site.{SITE}.{serving}"]
+        assert town.json("restore", SITE, "--snapshot", self.snapshot, "--dry-run")["snapshot"] == self.snapshot
+        assert town.run("doctor", code=None).stdout.startswith("all is well")
+
+
+@pytest.fixture(scope="module")
+def place(town: Town) -> Place:
+    """A town with a site that was backed up once."""
+    town.create("neighbour", SITE)
+    taken = town.json("backup", SITE)[0]
+    return Place(town, taken["snapshot"], str(town.json("status", SITE)["content_sha256"]))
+
+
+def then(town: Town, what: str) -> None:
+    """Resume or undo what was interrupted."""
+    town.run(what, SITE, *(["--yes"] if what == "undo" else []))
+
+
+# Backup: the site is left as it is; a snapshot that counts is whole.
+
+
+def interrupted_backup(place: Place, point: str, action: str, what: str) -> None:
+    town, content, serving, before = place.town, place.content, place.serving, place.town.belongings()
+    known = town.json("status", SITE)["last_backup"]
+    town.run("backup", SITE, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
+    if action == "kill":
+        town.run("backup", SITE, code=4)
+        then(town, what)
+    place.check(content, before, serving)
+    if action == "fail" or what == "undo":
+        assert town.json("status", SITE)["last_backup"] == known or point.startswith(BACKUP[-1])
+    else:
+        assert town.json("status", SITE)["last_backup"] != known
+
+
+@pytest.mark.parametrize("step", BACKUP)
+def test_backup_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
+    interrupted_backup(place, f"{step}:after", "kill", "resume")
+
+
+def test_backup_killed_while_it_takes_then_undone(place: Place) -> None:
+    interrupted_backup(place, "backup.snapshot:middle", "kill", "undo")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
+@pytest.mark.parametrize("point", points(BACKUP))
+def test_backup_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
+    interrupted_backup(place, point, action, what)
+
+
+# Drill: the site is left as it is, and nothing stays.
+
+
+def interrupted_drill(place: Place, point: str, action: str, what: str) -> None:
+    town, content, serving, before = place.town, place.content, place.serving, place.town.belongings()
+    town.run("drill", SITE, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
+    if action == "kill":
+        town.run("drill", SITE, code=4)
+        then(town, what)
+    place.check(content, before, serving)
+
+
+@pytest.mark.parametrize("step", DRILL)
+def test_drill_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
+    interrupted_drill(place, f"{step}:after", "kill", "resume")
+
+
+@pytest.mark.parametrize("step", DRILL[1::4])
+def test_drill_killed_unrecorded_then_undone(place: Place, step: str) -> None:
+    interrupted_drill(place, f"{step}:after", "kill", "undo")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
+@pytest.mark.parametrize("point", points(DRILL))
+def test_drill_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
+    interrupted_drill(place, point, action, what)
+
+
+# Restore: what the snapshot holds serves, or what served before, never a mixture.
+
+
+def interrupted_restore(place: Place, point: str, action: str, what: str) -> None:
+    written, serving, before = place.write(), place.serving, place.town.belongings()
+    assert written != place.restored
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes")
+    place.town.run(*command, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
+    if action == "kill":
+        then(place.town, what)
+    if what == "resume":
+        place.check(place.restored, before, serving + 1, kept=True)
+    else:
+        place.check(written, before, serving)
+
+
+@pytest.mark.parametrize("step", RESTORE)
+def test_restore_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
+    interrupted_restore(place, f"{step}:after", "kill", "resume")
+
+
+@pytest.mark.parametrize("step", [RESTORE[1], *RESTORE[-3:]])
+def test_restore_killed_unrecorded_then_undone(place: Place, step: str) -> None:
+    interrupted_restore(place, f"{step}:after", "kill", "undo")
+
+
+@pytest.mark.parametrize("point", ["restore.load:after", "restore.verify:before"])
+def test_restore_failing_is_undone(place: Place, point: str) -> None:
+    interrupted_restore(place, point, "fail", "")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
+@pytest.mark.parametrize("point", points(RESTORE))
+def test_restore_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
+    interrupted_restore(place, point, action, what)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("step", RESTORE)
+def test_undo_of_a_restore_killed_then_undone(place: Place, step: str) -> None:
+    written, serving, before = place.write(), place.serving, place.town.belongings()
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes")
+    place.town.run(*command, code=DIED, PROVISION_FAILPOINT=f"{RESTORE[-1]}:after:kill")
+    place.town.run("undo", SITE, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:undo:kill")
+    then(place.town, "undo")
+    place.check(written, before, serving)
+
+
+# A9: two at once
+
+
+@pytest.fixture
+def held(place: Place) -> Iterator[Command]:
+    """A restore that stands still in its middle (SIGSTOP)."""
+    command = Command(
+        place.town,
+        "restore",
+        SITE,
+        "--snapshot",
+        place.snapshot,
+        "--yes",
+        PROVISION_FAILPOINT="restore.load:before:stop",
+    )
+    command.wait_until_stopped()
+    try:
+        yield command
+    finally:
+        if command.running:
+            os.kill(command.pid, signal.SIGKILL)
+            command.end()
+
+
+def test_a_restore_is_alone_and_goes_on_after_a_pause(place: Place, held: Command) -> None:
+    """A9, A12: whoever else comes is told who works on the site; a paused process goes on and ends well."""
+    town, serving, before = place.town, place.serving, place.town.belongings()
+    for command in (("backup", SITE), ("drill", SITE), ("restore", SITE, "--yes"), ("resume", SITE)):
+        refused = town.run(*command, code=4)
+        assert f"(process {held.pid})" in refused.stdout + refused.stderr, command
+    assert town.json("backup", "neighbour")[0]["exit_code"] == 0
+    assert town.get(SITE).status == 200
+    held.go_on()
+    assert held.end().code == 0
+    before["databases"].discard(f"{SITE}_{serving + 1}")
+    before["users"].discard(f"{SITE}_{serving + 1}")
+    place.check(place.restored, before, serving + 1, kept=True)
+
+
+# A7: the database server is down
+
+
+def test_database_server_down(place: Place) -> None:
+    """No snapshot counts; a restore is undone; when the server is back, both go well."""
+    town, written, serving, before = place.town, place.write(), place.serving, place.town.belongings()
+    known = town.json("status", SITE)["last_backup"]
+    command = Command(
+        town, "restore", SITE, "--snapshot", place.snapshot, "--yes", PROVISION_FAILPOINT="restore.load:before:stop"
+    )
+    command.wait_until_stopped()
+    server = town.docker().containers.get(f"{town.namespace}.database")
+    server.stop(timeout=20)
+    try:
+        assert town.run("backup", "neighbour", code=1).stdout.count("\n") == 2
+        command.go_on()
+        ended = command.end()
+    finally:
+        server.start()
+    # The undo could not drop the database of a server that is down: it says so, and can be repeated.
+    assert ended.code in (1, 3), ended.said
+    assert "restore failed at load" in ended.said or "could not undo" in ended.said
+    town.run("doctor", "--fix", code=None)
+    if ended.code == 3:
+        then(town, "undo")
+    place.check(written, before, serving)
+    assert town.json("status", SITE)["last_backup"] == known
+
+
+# D1, D3, D8
+
+
+def test_a_dump_that_dies_is_no_snapshot(place: Place) -> None:
+    """D1: a view whose table is gone stops mariadb-dump midway."""
+    town, serving, before = place.town, place.serving, place.town.belongings()
+    known = town.json("status", SITE)["last_backup"]
+    database = f"{SITE}_{serving}"
+    town.sql(
+        f"USE {database}; CREATE TABLE wp_gone (id INT); CREATE VIEW wp_torn AS SELECT id FROM wp_gone; "
+        "DROP TABLE wp_gone"
+    )
+    try:
+        failed = town.run("backup", SITE, code=1)
+        assert "mariadb-dump ended with exit code" in failed.stdout
+        assert "wp_torn" in failed.stdout
+        assert "Traceback" not in failed.stdout + failed.stderr
+    finally:
+        town.sql(f"DROP VIEW {database}.wp_torn")
+    assert town.json("status", SITE)["last_backup"] == known
+    place.check(place.content, before, serving)
+
+
+def test_upload_while_the_backup_runs(place: Place) -> None:
+    """D8: an attachment whose file goes while the snapshot is taken is not in it as a row without a file."""
+    town, serving = place.town, place.serving
+    database = f"{SITE}_{serving}"
+    media = town.json("backup", SITE)[0]  # the repository is warm
+    assert media["exit_code"] == 0
+    uploads = next(path for path in (town.data_root / "sites" / SITE).glob("media*") if path.name == shown(place))
+    owner = uploads.stat().st_uid
+    for number in range(40):
+        photo = uploads / f"photo-{number}.jpg"
+        photo.write_bytes(os.urandom(200_000))
+        os.chown(photo, owner, owner)
+    command = Command(town, "backup", SITE)
+    for number in range(40, 60):
+        photo = uploads / f"photo-{number}.jpg"
+        photo.write_bytes(os.urandom(1000))
+        os.chown(photo, owner, owner)
+        town.sql(
+            f"INSERT INTO {database}.wp_postmeta (post_id, meta_key, meta_value) "
+            f"VALUES (1, '_wp_attached_file', 'photo-{number}.jpg')"
+        )
+    assert command.end().code == 0
+    newest = town.json("restore", SITE, "--dry-run")
+    rows = newest["manifest"]["database"]["rows"]["wp_postmeta"]
+    assert town.json("restore", SITE)["generation"] == serving + 1
+    fresh = town.data_root / "sites" / SITE / f"media-{serving + 1}"
+    attached = town.sql(
+        f"SELECT meta_value FROM {SITE}_{serving + 1}.wp_postmeta WHERE meta_key = '_wp_attached_file'"
+    ).split()
+    assert int(town.sql(f"SELECT COUNT(*) FROM {SITE}_{serving + 1}.wp_postmeta")) == rows
+    assert [name for name in attached if not (fresh / name).is_file()] == []
+
+
+def shown(place: Place) -> str:
+    """Return the directory of the set of media that the site shows."""
+    serving = place.serving
+    return "media" if serving == 1 else f"media-{serving}"

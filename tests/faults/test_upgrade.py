@@ -1,0 +1,261 @@
+"""Every step of upgrade and undo on the real engine: killed, resumed, undone; frozen and left alone."""
+
+import itertools
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from provisioner.installation import Installation
+from provisioner.operations import expire, undo, upgrade
+from tests.doors import Traffic, install
+from tests.faults.test_operations import DIED, points, steps_of
+from tests.town import Town
+
+UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
+REACHED = 180  # seconds until an operation has come to its failpoint, on a busy machine
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def old_town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A town whose sites run release 6.1, with 6.8 built."""
+    place = Town(tmp_path_factory.mktemp("old"), settings={"default_release": "6.1"})
+    try:
+        place.init()
+        place.run("release", "build", "6.8")
+        yield place
+    finally:
+        place.remove()
+
+
+@pytest.fixture
+def slug(old_town: Town) -> str:
+    """A site of its own for each case, that notes what it is sent."""
+    name = f"case-{next(_numbers)}"
+    old_town.create(name)
+    install(old_town, name)
+    return name
+
+
+def begin(town: Town, slug: str, failpoint: str, code: int, **environment: str) -> str:
+    """Begin an upgrade that meets a failpoint; return what it said."""
+    command = ("upgrade", slug, "--to", "6.8", "--yes")
+    done = town.run(*command, code=code, PROVISION_FAILPOINT=failpoint, **environment)
+    return done.stdout + done.stderr
+
+
+def serving(town: Town, slug: str) -> int:
+    return int(os.readlink(town.data_root / "run" / "sites" / slug / "current"))
+
+
+def check_writes(town: Town, slug: str) -> None:
+    """Check that the site that serves takes writes by every door, and keeps them."""
+    with Traffic(town, slug) as traffic:
+        deadline = time.monotonic() + 60
+        while len(traffic.accepted) < 6 or traffic.reads <= 20:
+            assert time.monotonic() < deadline, traffic
+            time.sleep(0.1)
+    traffic.check(serving(town, slug))
+    assert traffic.refused == []
+
+
+def check_converged(town: Town, slug: str, version: str) -> None:
+    """Check FAULTS.md's invariants after an upgrade that ended, well or undone."""
+    facts = town.json("status", slug)
+    assert facts["wordpress"].startswith(version)
+    assert facts["generation"] == serving(town, slug)
+    assert facts["release"] == version
+    check_writes(town, slug)
+    kept = {"1"} | {str(facts["generation"])}
+    sockets = {path.name for path in (town.data_root / "run" / "sites" / slug).iterdir()}
+    assert sockets == kept | {"current"}
+    assert {path.name for path in (town.data_root / "sites" / slug / "generations").iterdir()} == kept
+    databases = {name for name in town.sql("SHOW DATABASES").split() if name.startswith(f"{slug.replace('-', '_')}_")}
+    assert databases == {f"{slug.replace('-', '_')}_{number}" for number in kept}
+    label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
+    assert town.docker().volumes.list(filters=label) == []
+    roles = [container.labels["provision.role"] for container in town.docker().containers.list(all=True, filters=label)]
+    assert not {"twin", "switch", "one-shot"} & set(roles)
+    assert not [item for item in town.json("status")["attention"] if item["subject"] == slug and item["pressing"]]
+    assert town.run("doctor", code=None).stdout.startswith("all is well")
+
+
+@pytest.mark.parametrize("step", UPGRADE)
+def test_upgrade_killed_unrecorded_then_resumed(old_town: Town, slug: str, step: str) -> None:
+    begin(old_town, slug, f"{step}:after:kill", DIED)
+    assert old_town.get(slug).status == 200
+    old_town.run("resume", slug)
+    check_converged(old_town, slug, "6.8")
+
+
+@pytest.mark.parametrize("step", ["upgrade.twins", "upgrade.container"])
+def test_upgrade_killed_unrecorded_then_undone(old_town: Town, slug: str, step: str) -> None:
+    begin(old_town, slug, f"{step}:after:kill", DIED)
+    old_town.run("undo", slug, "--yes")
+    check_converged(old_town, slug, "6.1")
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("then", ["resume", "undo"])
+@pytest.mark.parametrize("point", points(UPGRADE))
+def test_upgrade_killed_anywhere(old_town: Town, slug: str, point: str, then: str) -> None:
+    begin(old_town, slug, f"{point}:kill", DIED)
+    if then == "undo":
+        past = old_town.run("undo", slug, "--yes", code=None).returncode == 3
+        assert past == (serving(old_town, slug) != 1)
+        if not past:
+            check_converged(old_town, slug, "6.1")
+            return
+    old_town.run("resume", slug)
+    check_converged(old_town, slug, "6.8")
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("point", points(UPGRADE))
+def test_upgrade_failing_anywhere(old_town: Town, slug: str, point: str) -> None:
+    """Before the flip it is undone; after it, the way back would lose what was written: it is to be resumed (C6)."""
+    said = begin(old_town, slug, f"{point}:fail", code=None or (3 if past_the_flip(point) else 1))
+    if past_the_flip(point):
+        assert f"provision resume {slug}" in said
+        old_town.run("resume", slug)
+    check_converged(old_town, slug, "6.8" if past_the_flip(point) else "6.1")
+
+
+def past_the_flip(point: str) -> bool:
+    return point == "upgrade.switch:after" or point.startswith("upgrade.rest")
+
+
+def test_what_served_is_not_left_behind_once_the_new_one_serves(old_town: Town, slug: str) -> None:
+    """C6: killed after the flip, undone: refused, because accepted writes would be lost; resumed: upgraded."""
+    begin(old_town, slug, "upgrade.switch:after:kill", DIED)
+    done = old_town.run("undo", slug, "--yes", code=3)
+    assert f"provision resume {slug}" in done.stderr
+    check_writes(old_town, slug)
+    old_town.run("resume", slug)
+    check_converged(old_town, slug, "6.8")
+
+
+def test_a_site_that_was_left_frozen_thaws_by_itself(old_town: Town, slug: str) -> None:
+    """C4: nobody runs anything; until then reads go on and writes are refused visibly."""
+    begin(old_town, slug, "upgrade.switch:middle:kill", DIED, **impatient(old_town))
+    with Traffic(old_town, slug) as traffic:
+        deadline = time.monotonic() + 90
+        while len(traffic.accepted) < 6:
+            assert time.monotonic() < deadline, "it is frozen for longer than its deadline"
+            time.sleep(0.1)
+    traffic.check(1)
+    assert serving(old_town, slug) == 1
+    old_town.run("undo", slug, "--yes")
+    check_converged(old_town, slug, "6.1")
+
+
+def impatient(town: Town) -> dict[str, str]:
+    """Return the environment of commands that see the town with a short longest freeze."""
+    inventory = yaml.safe_load(town.inventory.read_text())
+    path = town.folder / "impatient.yaml"
+    path.write_text(yaml.safe_dump({**inventory, "policy": {"upgrade": {"freeze_seconds": 15}}}))
+    return {"PROVISION_INVENTORY": str(path)}
+
+
+def test_a_control_plane_that_was_stopped_past_the_deadline_switches_nothing(old_town: Town, slug: str) -> None:
+    """A12: SIGSTOP while frozen, the deadline passes, a write is accepted, SIGCONT: undone, and the write is there."""
+    environment = {"PROVISION_FAILPOINT": "upgrade.switch:middle:stop", **impatient(old_town)}
+    process = old_town.start("upgrade", slug, "--to", "6.8", "--json", **environment)
+    deadline = time.monotonic() + REACHED
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with Traffic(old_town, slug) as traffic:
+        while len(traffic.accepted) < 3:
+            assert time.monotonic() < deadline, "it did not thaw"
+            time.sleep(0.1)
+    process.send_signal(signal.SIGCONT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "the freeze reached its deadline" in json.loads(output)[0]["outcome"]
+    traffic.check(1)
+    check_converged(old_town, slug, "6.1")
+
+
+def test_a_second_upgrade_is_told_who_is_at_it(old_town: Town, slug: str) -> None:
+    """A9."""
+    process = old_town.start("upgrade", slug, "--to", "6.8", "--yes", PROVISION_FAILPOINT="upgrade.reserve:before:stop")
+    try:
+        deadline = time.monotonic() + REACHED
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        outcome = json.loads(old_town.run("upgrade", slug, "--to", "6.8", "--json", code=4).stdout)[0]
+        assert "upgrade is running since" in outcome["outcome"]
+        assert f"(process {process.pid})" in outcome["outcome"]
+    finally:
+        process.kill()
+        process.communicate()
+    old_town.run("undo", slug, "--yes")
+
+
+@pytest.fixture(scope="module")
+def upgraded(old_town: Town) -> str:
+    """A site that was upgraded: each undo leads from one of its generations to the other."""
+    old_town.create("pendule")
+    install(old_town, "pendule")
+    old_town.run("upgrade", "pendule", "--to", "6.8", "--yes")
+    return "pendule"
+
+
+@pytest.mark.parametrize("step", UNDO)
+def test_undo_killed_unrecorded_then_resumed(old_town: Town, upgraded: str, step: str) -> None:
+    before = serving(old_town, upgraded)
+    old_town.run("undo", upgraded, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    old_town.run("resume", upgraded)
+    assert {before, serving(old_town, upgraded)} == {1, 2}
+    check_converged(old_town, upgraded, "6.1" if serving(old_town, upgraded) == 1 else "6.8")
+
+
+@pytest.mark.parametrize("step", ["undo.wake", "undo.flip"])
+def test_undo_killed_unrecorded_then_undone(old_town: Town, upgraded: str, step: str) -> None:
+    before = serving(old_town, upgraded)
+    old_town.run("undo", upgraded, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    old_town.run("undo", upgraded, "--yes")
+    assert serving(old_town, upgraded) == before
+    assert old_town.get(upgraded).status == 200
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("point", points(UNDO))
+def test_undo_failing_anywhere_leaves_what_serves(old_town: Town, upgraded: str, point: str) -> None:
+    before = serving(old_town, upgraded)
+    old_town.run("undo", upgraded, "--yes", code=1, PROVISION_FAILPOINT=f"{point}:fail")
+    assert serving(old_town, upgraded) == before
+    check_writes(old_town, upgraded)
+
+
+@pytest.mark.parametrize("step", steps_of(expire))
+def test_a_kept_generation_goes_when_its_days_are_over(
+    old_town: Town, upgraded: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven days later, and not before; killed in between, the rest goes on a resume."""
+    installation = Installation.open(old_town.inventory)
+    assert (upgraded, 3 - serving(old_town, upgraded)) not in expire.due(installation)
+    kept = 3 - serving(old_town, upgraded)
+    monkeypatch.setenv("PROVISION_NOW", "2036-01-01T00:00")
+    if (upgraded, kept) not in expire.due(installation):
+        return  # the case before this one removed it
+    monkeypatch.setenv("PROVISION_FAILPOINT", f"{step}:after:fail")
+    assert [slug for slug, _ in expire.expire(installation)].count(upgraded) == 1
+    monkeypatch.delenv("PROVISION_FAILPOINT")
+    assert expire.expire(installation) == []
+    monkeypatch.delenv("PROVISION_NOW")
+    assert not (old_town.data_root / "sites" / upgraded / "generations" / str(kept)).exists()
+    assert old_town.get(upgraded).status == 200
+    assert "no earlier generation is kept" in old_town.run("undo", upgraded, "--yes", code=2).stderr
+    assert old_town.run("doctor").stdout.startswith("all is well")
