@@ -7,12 +7,13 @@ what happened meanwhile is observed: a cut stream never counts as a success (A6)
 
 import hashlib
 import io
+import os
 import sys
 import tarfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from provisioner.errors import ProvisionError
@@ -35,6 +36,7 @@ if _hidden:
 STOP_SECONDS = 10  # grace between SIGTERM and SIGKILL
 ONE_SHOT_SECONDS = 300
 WAIT_SECONDS = 15  # how long one look at a one-shot that runs may take
+_CHUNK = 1 << 20  # bytes of a file that are held at once
 # Rotated everywhere: unrotated logs that fill the disk are what users of such systems suffer most.
 _LOGS = LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"})
 
@@ -166,6 +168,36 @@ class DockerHost:
             ProvisionError: it did not end within ``seconds``, or its image is missing.
 
         """
+        self._create_one_shot(one_shot)
+        try:
+            if one_shot.files:
+                archive = _archive(one_shot.files)
+                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
+            self._start(one_shot.name)
+            exit_code = self._wait(one_shot.name, seconds)
+            output = self._logs(one_shot.name, stdout=True)
+            errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
+        finally:
+            self.remove(one_shot.name)
+        return Outcome(exit_code, output, errors)
+
+    def fetch(self, holder: OneShot, path: str, target: Path, *, size: int, sha256: str) -> None:
+        """Bring the file ``path``, as ``holder`` sees it, to ``target`` on this machine; ``holder`` never runs.
+
+        Raises:
+            Unavailable: not all of its ``size`` bytes arrived, twice; what did lies in ``target`` (A6).
+            OSError: ``target`` cannot be written.
+
+        """
+        self._create_one_shot(holder)
+        try:
+            self.call(lambda api: _receive(api, holder.name, path, target, size, sha256))
+        except NotFound as error:
+            raise ProvisionError(f"host {self.name}: {error.explanation}") from None
+        finally:
+            self.remove(holder.name)
+
+    def _create_one_shot(self, one_shot: OneShot) -> None:
         api = self._api
         host_config = api.create_host_config(
             **self._one_shot_mounts(one_shot.binds),
@@ -185,17 +217,6 @@ class DockerHost:
             labels=dict(one_shot.labels),
             host_config=host_config,
         )
-        try:
-            if one_shot.files:
-                archive = _archive(one_shot.files)
-                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
-            self._start(one_shot.name)
-            exit_code = self._wait(one_shot.name, seconds)
-            output = self._logs(one_shot.name, stdout=True)
-            errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
-        finally:
-            self.remove(one_shot.name)
-        return Outcome(exit_code, output, errors)
 
     def _wait(self, name: str, seconds: float) -> int:
         """Return the exit code of ``name`` once it has really exited; a broken wait is repeated."""
@@ -319,3 +340,35 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+class _Chunks:
+    """The engine's answer as tarfile reads it."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self._chunks, b"")
+
+
+def _receive(api: docker.APIClient, name: str, path: str, target: Path, size: int, sha256: str) -> None:
+    """Write the file ``path`` of a container to ``target``, as it comes, readable by its owner alone."""
+    chunks, _state = api.get_archive(name, path, chunk_size=_CHUNK)
+    stream: Any = _Chunks(iter(chunks))  # it is asked for no more than to be read
+    digest, received = hashlib.sha256(), 0
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as out:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                entry = archive.next()
+                file = archive.extractfile(entry) if entry else None
+                while file and (chunk := file.read(_CHUNK)):
+                    out.write(chunk)
+                    digest.update(chunk)
+                    received += len(chunk)
+        except tarfile.TarError as error:
+            raise ConnectionError(f"{received} of {size} bytes of {path} arrived: {error}") from None
+        out.flush()
+        os.fsync(out.fileno())
+    if received != size or digest.hexdigest() != sha256:
+        raise ConnectionError(f"{received} bytes of {path} arrived that are not its {size} bytes")

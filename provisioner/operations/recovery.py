@@ -12,7 +12,7 @@ from provisioner.journal.journal import Journal, Progress, no_progress, unfinish
 from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
-from provisioner.operations import backup, create, drill, init, invite, restore, sign
+from provisioner.operations import backup, create, drill, export, init, invite, restore, sign
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ RECIPES = {
     backup.KIND: Recipe(backup.STEPS, backup.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),
     drill.KIND: Recipe(drill.STEPS, drill.work_on),
+    export.KIND: Recipe(export.STEPS, export.work_on),
     init.KIND: Recipe(init.STEPS, init.work_on),
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
     restore.KIND: Recipe(restore.STEPS, restore.work_on),

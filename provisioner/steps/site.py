@@ -83,8 +83,8 @@ class SiteWork(Work):
             )
         )
 
-    def run_in_site(self, verb: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one verb of the site's own program beside the generation, with its mounts and user."""
+    def run_in_site(self, verb: str, request: Mapping[str, Any], more: Sequence[Bind] = ()) -> dict[str, Any]:
+        """Run one verb of the site's own program beside the generation, with its mounts (and ``more``) and user."""
         service = self.service
         outcome = self.host.run(
             OneShot(
@@ -92,7 +92,7 @@ class SiteWork(Work):
                 image=service.image,
                 labels={**service.labels, **self.operation_labels},
                 command=["php", SITE_PROGRAM, verb],
-                binds=service.binds,
+                binds=[*service.binds, *more],
                 user=service.user or "",
                 files={"request.json": json.dumps(request).encode()},
             )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import restoring, snapshot
+from backup import export, pages, restoring, snapshot
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -75,6 +75,10 @@ WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "rewrite": restoring.rewrite,
     "measure": restoring.measure,
     "code": restoring.code,
+    "weigh": export.weigh,
+    "stage": export.stage,
+    "pages": pages.copy,
+    "pack": export.pack,
 }
 
 

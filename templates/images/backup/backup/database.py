@@ -7,7 +7,7 @@ up all the same. They are loaded as the generation's own user, which may do noth
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,16 @@ _DEFINER = re.compile(
     rb"^(/\*!\d+ CREATE\*/ /\*!\d+ |/\*!\d+ |CREATE (?:OR REPLACE )?)DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*` ?"
 )
 _OWNED = (b"/*!", b"CREATE ")
+Row = Callable[[str, bytes], bytes]  # table, and a line with one of its rows: what is written instead
 
 
-def dump(database: str, path: Path) -> dict[str, int]:
-    """Write a consistent dump of ``database`` to ``path``; return the rows of each table in it.
+def as_it_is(_table: str, line: bytes) -> bytes:
+    """Write a row as it is."""
+    return line
+
+
+def dump(database: str, path: Path, row: Row = as_it_is) -> dict[str, int]:
+    """Write a consistent dump of ``database`` to ``path``, each row by ``row``; return the rows of each table in it.
 
     Raises:
         Fault: mariadb-dump failed, or its output lacks the completion line (D1).
@@ -59,6 +65,7 @@ def dump(database: str, path: Path) -> dict[str, int]:
         for line in process.stdout or ():
             if table and line.startswith(b"("):
                 rows[table] += 1
+                line = row(table, line)
             else:
                 match = _INSERT.fullmatch(line)
                 table = match[1].replace(b"``", b"`").decode() if match else ""
