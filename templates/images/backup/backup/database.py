@@ -27,16 +27,16 @@ _DEFINER = re.compile(
     rb"^(/\*!\d+ CREATE\*/ /\*!\d+ |/\*!\d+ |CREATE (?:OR REPLACE )?)DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*` ?"
 )
 _OWNED = (b"/*!", b"CREATE ")
-Row = Callable[[str, bytes], bytes]  # table, and a line with one of its rows: what is written instead
+Change = Callable[[str, bytes], bytes]  # the table of a row, or nothing, and the line: what is written instead
 
 
 def as_it_is(_table: str, line: bytes) -> bytes:
-    """Write a row as it is."""
+    """Write a line as it is."""
     return line
 
 
-def dump(database: str, path: Path, row: Row = as_it_is) -> dict[str, int]:
-    """Write a consistent dump of ``database`` to ``path``, each row by ``row``; return the rows of each table in it.
+def dump(database: str, path: Path, change: Change = as_it_is) -> dict[str, int]:
+    """Write a consistent dump of ``database`` to ``path``; return the rows of each table in it.
 
     Raises:
         Fault: mariadb-dump failed, or its output lacks the completion line (D1).
@@ -65,7 +65,7 @@ def dump(database: str, path: Path, row: Row = as_it_is) -> dict[str, int]:
         for line in process.stdout or ():
             if table and line.startswith(b"("):
                 rows[table] += 1
-                line = row(table, line)
+                line = change(table, line)
             else:
                 match = _INSERT.fullmatch(line)
                 table = match[1].replace(b"``", b"`").decode() if match else ""
@@ -74,6 +74,7 @@ def dump(database: str, path: Path, row: Row = as_it_is) -> dict[str, int]:
                 elif line.startswith(_OWNED):
                     line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
                 complete = line.startswith(COMPLETION)
+                line = change("", line)
             file.write(line)
         errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
     if process.returncode != 0:

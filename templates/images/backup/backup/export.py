@@ -46,6 +46,7 @@ _KEYS: dict[str, tuple[str, tuple[str, frozenset[bytes]] | None]] = {
         ),
     ),
 }  # fmt: skip
+_SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -107,12 +108,13 @@ def _columns(name: str) -> dict[str, list[str]]:
     return found
 
 
-def _without_keys(columns: dict[str, list[str]]) -> database.Row:
+def _without_keys(columns: dict[str, list[str]]) -> database.Change:
     """Return what empties keys in the rows of a dump."""
 
-    def row(table: str, line: bytes) -> bytes:
+    def change(table: str, line: bytes) -> bytes:
         if table not in _KEYS:
-            return line
+            # Clients of MySQL and of older MariaDBs stop at the command in it.
+            return b"" if line.startswith(_SANDBOX) else line
         emptied, where = _KEYS[table]
         body, end = line.rstrip(b"\n")[:-2], line.rstrip(b"\n")[-2:] + b"\n"  # "(1,'x'" and "),\n" or ");\n"
         values = _VALUE.findall(body[1:])
@@ -123,7 +125,7 @@ def _without_keys(columns: dict[str, list[str]]) -> database.Row:
         values[columns[table].index(emptied)] = b"''"
         return b"(" + b",".join(values) + end
 
-    return row
+    return change
 
 
 def _cell(text: str) -> str:
