@@ -6,13 +6,11 @@ what happened meanwhile is observed: a cut stream never counts as a success (A6)
 """
 
 import hashlib
-import io
 import sys
-import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from provisioner.errors import ProvisionError
@@ -27,6 +25,7 @@ import docker  # noqa: E402
 from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
 
+from provisioner.adapters.archive import pack, receive  # noqa: E402
 from provisioner.adapters.engine import TRANSIENT, Engine  # noqa: E402
 
 if _hidden:
@@ -182,6 +181,41 @@ class DockerHost:
             ProvisionError: its image is missing, or it does not start.
 
         """
+        self._create_one_shot(one_shot)
+        try:
+            if one_shot.files:
+                archive = pack(one_shot.files)
+                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
+            self._start(one_shot.name)
+        except Exception:
+            self.remove(one_shot.name)
+            raise
+
+    def said(self, name: str) -> str:
+        """Return what a container has printed so far."""
+        return self._logs(name, stdout=True)
+
+    def complaints(self, name: str) -> str:
+        """Return what a container has printed to standard error so far."""
+        return self._logs(name, stdout=False)
+
+    def fetch(self, holder: OneShot, path: str, target: Path, *, size: int, sha256: str) -> None:
+        """Bring the file ``path``, as ``holder`` sees it, to ``target`` on this machine; ``holder`` never runs.
+
+        Raises:
+            Unavailable: not all of its ``size`` bytes arrived, twice; what did lies in ``target`` (A6).
+            OSError: ``target`` cannot be written.
+
+        """
+        self._create_one_shot(holder)
+        try:
+            self.call(lambda api: receive(api, holder.name, path, target, size, sha256))
+        except NotFound as error:
+            raise ProvisionError(f"host {self.name}: {error.explanation}") from None
+        finally:
+            self.remove(holder.name)
+
+    def _create_one_shot(self, one_shot: OneShot) -> None:
         api = self._api
         host_config = api.create_host_config(
             **self._one_shot_mounts(one_shot.binds),
@@ -202,22 +236,6 @@ class DockerHost:
             labels=dict(one_shot.labels),
             host_config=host_config,
         )
-        try:
-            if one_shot.files:
-                archive = _archive(one_shot.files)
-                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
-            self._start(one_shot.name)
-        except Exception:
-            self.remove(one_shot.name)
-            raise
-
-    def said(self, name: str) -> str:
-        """Return what a container has printed so far."""
-        return self._logs(name, stdout=True)
-
-    def complaints(self, name: str) -> str:
-        """Return what a container has printed to standard error so far."""
-        return self._logs(name, stdout=False)
 
     def _wait(self, name: str, seconds: float) -> int:
         """Return the exit code of ``name`` once it has really exited; a broken wait is repeated."""
@@ -360,13 +378,3 @@ class DockerHost:
     def role_labels(self, role: str) -> dict[str, str]:
         """Return the labels of what the host runs once."""
         return {LABEL_NAMESPACE: self.namespace, LABEL_ROLE: role}
-
-
-def _archive(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()

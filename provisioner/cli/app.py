@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from provisioner.cli import agreement, backup, contact, create, init, look, mail, recover, release, upgrade
+from provisioner.cli import agreement, backup, contact, create, export, init, look, mail, recover, release, upgrade
 from provisioner.errors import BadInput, ProvisionError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(upgrade.upgrade)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.drill)
+app.command()(export.export)
 app.command()(look.status)
 app.command()(look.log)
 app.command()(look.doctor)

@@ -124,10 +124,15 @@ def record_snapshot(work: SiteWork) -> None:
 
 def abandon_snapshot(work: SiteWork) -> None:
     """Stop what takes the snapshot and remove its dump; a snapshot that is in the repository already is whole."""
+    remove_staging(work, _staging(work))
+
+
+def remove_staging(work: SiteWork, directory: str) -> None:
+    """Stop what this operation runs on the host, and remove the directory that it worked in."""
     work.host.remove_labelled(**{LABEL_OPERATION: str(work.operation_id)})
     work.run_as_root(
-        "tidy", ["sh", "-c", _TIDY, "tidy", _staging(work)], [Bind("", "/host")], image=edge_image(work.host)
-    ).require_success(f"{work.slug}: removing the dump")
+        "tidy", ["sh", "-c", _TIDY, "tidy", directory], [Bind("", "/host")], image=edge_image(work.host)
+    ).require_success(f"{work.slug}: removing {directory}")
 
 
 def _staging(work: SiteWork) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import comparing, copying, rehearsal, restoring, snapshot, switch
+from backup import comparing, copying, export, pages, rehearsal, restoring, snapshot, switch
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -81,6 +81,10 @@ WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "rehearse": rehearsal.rehearse,
     "lock-out": restoring.lock_out,
     "new-salts": restoring.new_salts,
+    "weigh": export.weigh,
+    "stage": export.stage,
+    "pages": pages.copy,
+    "pack": export.pack,
 }
 
 
