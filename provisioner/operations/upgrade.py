@@ -16,9 +16,9 @@ from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.model.tables import Generation, Operation, Release, Site
 from provisioner.operations import backup
 from provisioner.probes import host as host_probes
+from provisioner.steps.content import probe_site
 from provisioner.steps.generation import create_database, discard_generation, rest_previous
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import start_container
 from provisioner.steps.upgrade import (
     HeldBack,
     build_twins,
@@ -30,6 +30,7 @@ from provisioner.steps.upgrade import (
     rehearse,
     reserve_upgrade,
     switch,
+    warm_up,
 )
 
 KIND = "upgrade"
@@ -45,8 +46,9 @@ STEPS: tuple[Step[SiteWork], ...] = (
     Step("dismantle", dismantle_twins, undo=discard_twins),
     Step("files", prepare_upgrade, undo=discard_generation),
     Step("database", create_database, undo=discard_generation),
-    Step("container", start_container, undo=discard_generation),
+    Step("container", warm_up, undo=discard_generation),
     Step("switch", switch, undo=call_off_switch),
+    Step("observe", probe_site, undo=nothing_to_undo),
     Step("rest", rest_previous, undo=nothing_to_undo),
 )
 

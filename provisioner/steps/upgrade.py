@@ -12,7 +12,7 @@ from provisioner.errors import Irrevocable, ProvisionError
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import GenerationNames
 from provisioner.model.tables import GenerationState, Release
-from provisioner.steps.content import probe_generation, probe_site
+from provisioner.steps.content import probe_generation
 from provisioner.steps.generation import (
     SERVED_BEFORE,
     at_sockets,
@@ -25,7 +25,7 @@ from provisioner.steps.generation import (
     thaw,
 )
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import ask, inside
+from provisioner.steps.snapshot import ask, inside, start_container
 
 PAGES = 20  # newest pages and posts that a rehearsal looks at
 ALWAYS = (
@@ -183,6 +183,14 @@ def prepare_upgrade(work: SiteWork) -> None:
     prepare_files(work)
 
 
+def warm_up(work: SiteWork) -> None:
+    """Start the new generation's container and show it the site once: nothing is compiled under the freeze."""
+    database = _names(work, live(work)).database
+    ask(work, "twins", {"database": database, "to": [work.number]}, inside(work))
+    start_container(work)
+    probe_generation(work)
+
+
 def _copy_code(work: SiteWork, numbers: list[int]) -> None:
     ask(work, "copy", {"from": live(work), "to": numbers}, inside(work))
 
@@ -204,9 +212,6 @@ def switch(work: SiteWork) -> None:
             probe_generation(work)
             work.middle()
             _leave_word(work, "go")
-            _await(work, "flipped")
-            probe_site(work)
-            _leave_word(work, "done")
             work.note("frozen_seconds", _await(work, "serves")["seconds"])
         except ProvisionError:
             _leave_word(work, "off")
