@@ -150,6 +150,10 @@ class DockerHost:
             raise ProvisionError(
                 f"host {self.name}: {error.explanation}", "provision release build   (or provision doctor)"
             ) from None
+        except APIError as error:  # such as a directory to mount that is not there (any more)
+            if error.is_server_error():
+                raise
+            raise ProvisionError(f"host {self.name}: {name}: {error.explanation}", "provision doctor") from None
 
     def _start(self, name: str) -> None:
         try:
@@ -193,9 +197,18 @@ class DockerHost:
             exit_code = self._wait(one_shot.name, seconds)
             output = self._logs(one_shot.name, stdout=True)
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
+            wanted = exit_code == 0 and one_shot.collect
+            files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
         finally:
             self.remove(one_shot.name)
-        return Outcome(exit_code, output, errors)
+        return Outcome(exit_code, output, errors, files)
+
+    def _collected(self, name: str, directory: str) -> dict[str, bytes]:
+        try:
+            content = self.call(lambda api: b"".join(api.get_archive(name, directory)[0]))
+        except NotFound:
+            return {}
+        return _unpacked(content)
 
     def _wait(self, name: str, seconds: float) -> int:
         """Return the exit code of ``name`` once it has really exited; a broken wait is repeated."""
@@ -319,3 +332,10 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def _unpacked(content: bytes) -> dict[str, bytes]:
+    """Return the files of an archive by their path below the directory that it holds."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        found = {entry.name.partition("/")[2]: archive.extractfile(entry) for entry in archive if entry.isfile()}
+        return {path: file.read() for path, file in found.items() if file is not None}

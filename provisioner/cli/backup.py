@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from provisioner.cli import options
 
 if TYPE_CHECKING:
+    from provisioner.installation import Installation
     from provisioner.operations.restore import Plan
 
 Slugs = Annotated[list[str] | None, typer.Argument(help="Sites, by their slugs.", show_default=False)]
@@ -25,30 +27,39 @@ def backup(
     prune: Annotated[
         bool, typer.Option("--prune", help="Instead: remove the snapshots that the inventory does not keep.")
     ] = False,
+    escrow: Annotated[
+        str, typer.Option(metavar="FILE", help="Instead: write what must lie in the safe; - for standard output.")
+    ] = "",
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     yes: options.Yes = False,
 ) -> None:
-    """Take a verified snapshot of sites, each in a restic repository of its own.
+    """Take a verified snapshot of sites, each in a restic repository of its own; with --all of the control plane too.
 
     \b
     provision backup kayane
     provision backup --all
     provision backup --all --check
+    provision backup --escrow escrow.yaml
     """
     from provisioner.cli import output
     from provisioner.errors import BadInput
     from provisioner.installation import Installation
     from provisioner.operations import backup as operation
 
-    if check and prune:
-        raise BadInput("--check and --prune are two jobs", "run one after the other")
+    if check + prune + bool(escrow) > 1:
+        raise BadInput("--check, --prune and --escrow are several jobs", "run one after the other")
+    if escrow and (slugs or everything):
+        raise BadInput("--escrow is for everything: name no site", f"provision backup --escrow {escrow}")
     installation = Installation.open(inventory)
+    if escrow:
+        _write_escrow(installation, escrow, dry_run, json)
+        return
     chosen = _chosen(slugs, everything, "provision backup")
     if dry_run:
         verb = "check" if check else "prune" if prune else "back up"
-        _tell_plan(verb, operation.sites(installation, chosen), json)
+        _tell_plan(verb, operation.subjects(installation, chosen), json)
         return
     if check:
         outcomes = operation.check(installation, chosen)
@@ -93,7 +104,7 @@ def drill(
 
 
 def restore(
-    slug: options.Slug,
+    slug: Annotated[str, typer.Argument(help="The site, by its slug.", show_default=False)] = "",
     snapshot: Annotated[
         str, typer.Option(help="Id of the snapshot, or its beginning; the newest if none is given.")
     ] = "",
@@ -105,6 +116,12 @@ def restore(
             show_default=False,
         ),
     ] = None,
+    control_plane: Annotated[
+        bool, typer.Option("--control-plane", help="Instead: inventory and state, on a machine that has neither.")
+    ] = False,
+    escrow: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --control-plane: the escrow.", show_default=False)
+    ] = None,
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -114,14 +131,26 @@ def restore(
 
     \b
     provision restore kayane --at "2026-09-01 03:00"
+    provision restore --control-plane --escrow escrow.yaml
     """
     from provisioner import clock
     from provisioner.cli import output
+    from provisioner.errors import BadInput
     from provisioner.installation import Installation
     from provisioner.operations import restore as operation
 
-    installation = Installation.open(inventory)
     moment = at.replace(tzinfo=clock.PARIS) if at else None
+    if control_plane or escrow:
+        if slug or not (control_plane and escrow):
+            raise BadInput(
+                "--control-plane and --escrow go together, without a site",
+                "provision restore --control-plane --escrow FILE",
+            )
+        _restore_control_plane(escrow, inventory, snapshot, moment, dry_run, json)
+        return
+    if not slug:
+        raise BadInput("which site?", "provision restore SLUG")
+    installation = Installation.open(inventory)
     plan = operation.plan(installation, slug, snapshot=snapshot, at=moment)
     if dry_run:
         _show_plan(plan, json)
@@ -135,6 +164,56 @@ def restore(
         output.machine({"slug": slug, "snapshot": plan.snapshot, "generation": number, "revived": plan.revives})
     else:
         output.line(f"{slug}: generation {number} serves, from the snapshot of {_local(plan.taken_at)}")
+
+
+def _write_escrow(installation: Installation, file: str, dry_run: bool, json: bool) -> None:
+    import sys
+
+    from provisioner import escrow, eventlog
+    from provisioner.cli import output
+    from provisioner.keys import CONTROL_PLANE
+
+    text = escrow.written(installation)
+    if dry_run:
+        output.machine({"would": "write", "file": file}) if json else output.line(f"would write the escrow to {file}")
+        return
+    if file == "-":
+        sys.stdout.write(text)
+    else:
+        escrow.write(Path(file), text)
+    with installation.store.transaction() as session:
+        eventlog.record(session, CONTROL_PLANE, escrow.WRITTEN)
+    if file != "-":
+        output.machine({"file": file}) if json else output.line(
+            f"{file}: into the safe with it, apart from this machine and from the repositories; then delete it here"
+        )
+
+
+def _restore_control_plane(
+    file: Path, inventory: Path | None, snapshot: str, at: datetime | None, dry_run: bool, json: bool
+) -> None:
+    from provisioner import escrow
+    from provisioner.cli import output
+    from provisioner.inventory import find
+    from provisioner.operations import control_plane
+
+    given = escrow.read(file)
+    rebuilt = control_plane.restore(given, find(inventory), snapshot=snapshot, at=at, dry_run=dry_run)
+    if json:
+        output.machine(rebuilt)
+        return
+    output.line(f"control plane: snapshot {rebuilt.snapshot[:8]} of {_local(rebuilt.taken_at)}")
+    for place in rebuilt.files:
+        output.line(f"    {'would write' if dry_run else 'wrote'} {place}")
+    if rebuilt.elsewhere:
+        output.line(f"! {rebuilt.inventory} says backup.target {rebuilt.elsewhere}: change it to {given.target}")
+    if dry_run:
+        return
+    output.line("next, once inventory.yaml describes this machine:")
+    output.line("    provision init")
+    if rebuilt.sites:
+        output.line(f'    for site in {" ".join(rebuilt.sites)}; do provision restore "$site" --yes; done')
+    output.line("    provision doctor")
 
 
 def _chosen(slugs: list[str] | None, everything: bool, command: str) -> list[str]:
@@ -195,6 +274,7 @@ def _tell(outcomes: Sequence[Any], json: bool) -> None:
                 )
             else:
                 output.line(f"{one.slug}: {one.outcome}")
-        output.line(f"{len(outcomes) - len(failed)} of {len(outcomes)} sites well")
+        names = ", ".join(one.slug for one in failed)
+        output.line(f"{len(outcomes) - len(failed)} of {len(outcomes)} well" + (f"; failed: {names}" if failed else ""))
     if failed:
         raise typer.Exit(max(one.exit_code for one in failed))

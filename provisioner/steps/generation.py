@@ -82,8 +82,12 @@ def record_generation(session: Session, work: SiteWork, release: Release, media:
 
 def forget_generation(work: SiteWork) -> None:
     """Remove the generation's record; what it owned is gone."""
+    _forget(work, work.number)
+
+
+def _forget(work: SiteWork, number: int) -> None:
     with work.installation.store.transaction() as session:
-        mine = (col(Generation.site_id) == work.site.key, col(Generation.number) == work.number)
+        mine = (col(Generation.site_id) == work.site.key, col(Generation.number) == number)
         session.exec(delete(Generation).where(*mine))
 
 
@@ -163,7 +167,7 @@ def flip_back(work: SiteWork) -> None:
     if _BEFORE not in work.notes:
         return
     before = work.notes[_BEFORE]
-    if before is None:
+    if before is None or not exists(work, before):
         _move_current(work, _UNLINK, work.number)
     else:
         wake_generation(work, before)
@@ -201,10 +205,24 @@ def wake_generation(work: SiteWork, number: int) -> None:
 
 
 def rest_previous(work: SiteWork) -> None:
-    """Stop the generation that served before; it is kept for some days, and `provision undo` returns to it."""
+    """Stop the generation that served before; it is kept for some days, and `provision undo` returns to it.
+
+    On a host that was rebuilt there is nothing of it: then its record goes.
+    """
     before = work.notes.get(_BEFORE)
-    if before is not None:
+    if before is None:
+        return
+    if exists(work, before):
         work.host.stop(GenerationNames(work.installation.namespace, work.slug, before).container)
+    else:
+        _forget(work, before)
+
+
+def exists(work: SiteWork, number: int) -> bool:
+    """Return whether a generation of the site was made on its host as it is now: its socket has a directory."""
+    names = GenerationNames(work.installation.namespace, work.slug, number)
+    ticker = HostNames(work.installation.namespace).cron
+    return work.host.execute(ticker, ["test", "-d", f"/{names.socket_directory}"]).exit_code == 0
 
 
 def discard_generation(work: SiteWork) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import restoring, snapshot
+from backup import control_plane, restoring, snapshot
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -25,7 +25,7 @@ def _snapshots(repository: Repository, request: dict[str, Any]) -> Answer:
 
 
 def _manifest(repository: Repository, request: dict[str, Any]) -> Answer:
-    found: dict[str, Any] = json.loads(repository.run("dump", request["snapshot"], str(snapshot.MANIFEST)))
+    found: dict[str, Any] = json.loads(repository.run("dump", "--no-lock", request["snapshot"], str(snapshot.MANIFEST)))
     return found
 
 
@@ -69,6 +69,8 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "prune": _prune,
     "locks": _locks,
     "unlock": _unlock,
+    "keep": control_plane.keep,
+    "give-back": control_plane.give_back,
 }
 WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "load": restoring.load,

@@ -86,8 +86,8 @@ class Repository:
         return False
 
     def snapshots(self, *tags: str) -> list[dict[str, Any]]:
-        """Return the snapshots that carry all of ``tags``, oldest first."""
-        found = json.loads(self.run("snapshots", "--json", "--tag", ",".join(tags)))
+        """Return the snapshots that carry all of ``tags``, oldest first; read-only, so a lock keeps nobody from it."""
+        found = json.loads(self.run("snapshots", "--no-lock", "--json", "--tag", ",".join(tags)))
         return sorted(found, key=lambda snapshot: str(snapshot["time"]))
 
     def locks(self) -> list[dict[str, Any]]:
