@@ -19,7 +19,14 @@ from provisioner.keys import CONTROL_PLANE
 from provisioner.model.tables import Operation, Site, Snapshot
 from provisioner.operations import control_plane
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import abandon_snapshot, ensure_repository, record_snapshot, take_snapshot, taken_at
+from provisioner.steps.snapshot import (
+    TAKEN,
+    abandon_snapshot,
+    ensure_repository,
+    record_snapshot,
+    take_snapshot,
+    taken_at,
+)
 
 KIND = "backup"
 CHECK_DAYS = 30  # nights in which all data of a repository are read once
@@ -192,7 +199,7 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
     kept = _kept(installation, [slug])[0]
     with installation.store.transaction() as session:
         if kept.site_id is None:
-            known = {event.data["snapshot"] for event in eventlog.all_of(session, slug, control_plane.TAKEN)}
+            known = {event.data["snapshot"] for event in eventlog.all_of(session, slug, TAKEN)}
         else:
             known = {row.snapshot for row in records.snapshots(session, kept.site_id)}
     found = _ask(installation, kept, "snapshots", {"tags": [f"site:{slug}"]})

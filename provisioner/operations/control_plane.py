@@ -19,9 +19,8 @@ from provisioner.installation import Installation
 from provisioner.inventory import Inventory
 from provisioner.journal import lock
 from provisioner.keys import CONTROL_PLANE, repository_key, write_secret
-from provisioner.steps.snapshot import choose, taken_at
+from provisioner.steps.snapshot import TAKEN, choose, is_first, taken_at, target_mark
 
-TAKEN = "control plane kept"  # the event by which a snapshot of it is remembered
 INVENTORY, DATABASE = "inventory.yaml", "state/provision.db"  # what these are called in a snapshot, wherever they lie
 _PUT = "control-plane"  # directory of the container in which the image's program expects them
 _JOURNALS = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a database, by what is behind its name
@@ -70,7 +69,7 @@ def take(installation: Installation) -> dict[str, Any]:
             raise Busy(f"{CONTROL_PLANE}: a backup of it is running", "wait for it")
         with installation.store.transaction() as session:
             known = eventlog.newest(session, CONTROL_PLANE, TAKEN)
-        if known is None:
+        if is_first(known, installation.inventory):
             _ask(installation, host, "initialize", {})
         settings = installation.inventory
         request = {"append_only": settings.backup.append_only, "time": f"{clock.now():%Y-%m-%d %H:%M:%S}"}
@@ -78,7 +77,7 @@ def take(installation: Installation) -> dict[str, Any]:
         request["operation"] = f"{clock.now():%Y%m%dT%H%M%S}"
         taken: dict[str, Any] = _ask(installation, host, "keep", request, _packed(installation))
         with installation.store.transaction() as session:
-            eventlog.record(session, CONTROL_PLANE, TAKEN, **taken)
+            eventlog.record(session, CONTROL_PLANE, TAKEN, target=target_mark(settings), **taken)
     return taken
 
 

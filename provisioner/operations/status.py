@@ -18,9 +18,9 @@ from provisioner.keys import CONTROL_PLANE
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
 from provisioner.model.tables import UNFINISHED, Generation, Mail, MailState, Operation, Site
-from provisioner.operations.control_plane import TAKEN
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
+from provisioner.steps.snapshot import TAKEN
 
 BACKUP_HOURS = 26  # a nightly backup, and two hours for a night that takes longer (D9)
 PROOF_DAYS = 35  # as a drill is due within 30 days, five nights for one that fails

@@ -1,5 +1,6 @@
 """Snapshots: taken of the serving generation, fetched into a new one, compared with what they say of themselves."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,13 +11,15 @@ from sqlmodel import select
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
 from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.inventory import Inventory
 from provisioner.model.container import Bind, Scratch
 from provisioner.model.names import LABEL_OPERATION
-from provisioner.model.tables import Generation, Release, Snapshot
+from provisioner.model.tables import Event, Generation, Release, Snapshot
 from provisioner.probes import manifest as manifest_probe
 from provisioner.steps.generation import record_generation
 from provisioner.steps.site import SiteWork, edge_image
 
+TAKEN = "snapshot taken"  # the event that tells of one
 _TIDY = """
 set -eu
 rm -rf "/host/$1"
@@ -64,11 +67,24 @@ def identity(work: SiteWork) -> dict[str, Any]:
 
 
 def ensure_repository(work: SiteWork) -> None:
-    """Make the site's repository, before its first snapshot."""
+    """Make the site's repository, before its first snapshot on this target."""
     with work.installation.store.transaction() as session:
-        known = session.exec(select(Snapshot.id).where(Snapshot.site_id == work.site.key)).first()
-    if known is None:  # opening one costs most of a second: only where it may be missing
+        last = eventlog.newest(session, work.slug, TAKEN)
+    if is_first(last, work.installation.inventory):  # opening one costs most of a second: only where it may be missing
         ask(work, "initialize", {}, [], repository(work))
+
+
+def is_first(last: Event | None, inventory: Inventory) -> bool:
+    """Return whether the inventory's target is another than that of the ``last`` snapshot, if there was any.
+
+    One that is missing where the last snapshot went is never made anew: a person must look where it is.
+    """
+    return last is None or last.data.get("target") != target_mark(inventory)
+
+
+def target_mark(inventory: Inventory) -> str:
+    """Return what tells a target from another in the records; the target itself may hold a password."""
+    return hashlib.sha256(inventory.backup_target.encode()).hexdigest()[:12]
 
 
 def take_snapshot(work: SiteWork) -> None:
@@ -118,7 +134,8 @@ def record_snapshot(work: SiteWork) -> None:
                 seconds=taken["seconds"],
             )
         )
-        eventlog.record(session, work.slug, "snapshot taken", work.operation_id, **taken)
+        mark = target_mark(work.installation.inventory)
+        eventlog.record(session, work.slug, TAKEN, work.operation_id, target=mark, **taken)
 
 
 def abandon_snapshot(work: SiteWork) -> None:

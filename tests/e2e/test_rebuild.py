@@ -66,7 +66,7 @@ def test_a_control_plane_that_is_there_is_never_overwritten(saved: Town, tmp_pat
     elsewhere = tmp_path / "elsewhere" / "inventory.yaml"
     for change, code, words in (
         ("namespace: other", 1, f"the snapshot is of namespace '{saved.namespace}', not of 'other'"),
-        (f"key: {'0' * 64}", 1, "was given the wrong key"),
+        (f"key: '{'0' * 64}'", 1, "was given the wrong key"),
         (f"target: {tmp_path / 'nowhere'}", 1, "found no repository"),
         ("key: short", 2, "escrow-changed.yaml:"),
     ):
