@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlmodel import col, delete
+from sqlmodel import Session, col, delete
 
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
@@ -16,7 +16,7 @@ from provisioner.journal import lock
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.keys import CONTROL_PLANE
-from provisioner.model.tables import Operation, Site, Snapshot
+from provisioner.model.tables import Event, Operation, Site, Snapshot
 from provisioner.operations import control_plane
 from provisioner.steps.site import SiteWork
 from provisioner.steps.snapshot import (
@@ -31,6 +31,7 @@ from provisioner.steps.snapshot import (
 KIND = "backup"
 CHECK_DAYS = 30  # nights in which all data of a repository are read once
 LARGEST_REMOVAL = 5  # snapshots that one pruning may remove without being asked twice (D7)
+_CHECKED, _UNSOUND = "repository checked", "repository not sound"  # events
 
 STEPS: tuple[Step[SiteWork], ...] = (
     Step("repository", ensure_repository, undo=nothing_to_undo),
@@ -131,16 +132,28 @@ def check(installation: Installation, slugs: Sequence[str]) -> list[Outcome]:
 
 
 def _check_one(installation: Installation, kept: Kept) -> Outcome:
-    part = f"{clock.today().toordinal() % CHECK_DAYS + 1}/{CHECK_DAYS}"
+    with installation.store.transaction() as session:
+        bad = unsound(session, kept.name)
+    # What was found bad is read again first: it stays so until it is seen to be mended.
+    part = str(bad.data["part"]) if bad else f"{clock.today().toordinal() % CHECK_DAYS + 1}/{CHECK_DAYS}"
     try:
         _ask_alone(installation, kept, "check", {"part": part})
     except restic.RepositoryFault as fault:
         with installation.store.transaction() as session:
-            eventlog.record(session, kept.name, "repository not sound", reason=fault.message)
+            eventlog.record(session, kept.name, _UNSOUND, part=part, reason=fault.message)
         raise
     with installation.store.transaction() as session:
-        eventlog.record(session, kept.name, "repository checked", part=part)
+        eventlog.record(session, kept.name, _CHECKED, part=part)
     return Outcome(kept.name, f"sound, part {part} of the data read")
+
+
+def unsound(session: Session, name: str) -> Event | None:
+    """Return the check of a repository that failed and was not repeated with success since."""
+    bad = eventlog.newest(session, name, _UNSOUND)
+    if bad is None:
+        return None
+    later = [event for event in eventlog.all_of(session, name, _CHECKED) if (event.id or 0) > (bad.id or 0)]
+    return None if any(event.data["part"] == bad.data["part"] for event in later) else bad
 
 
 def prune(installation: Installation, slugs: Sequence[str], *, allow_many: bool = False) -> list[Outcome]:

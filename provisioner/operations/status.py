@@ -18,6 +18,7 @@ from provisioner.keys import CONTROL_PLANE
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
 from provisioner.model.tables import UNFINISHED, Generation, Mail, MailState, Operation, Site
+from provisioner.operations.backup import unsound
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
 from provisioner.steps.snapshot import TAKEN
@@ -210,6 +211,12 @@ def _unsaved(session: Session) -> Iterator[Attention]:
     if sites:
         kept = eventlog.newest(session, CONTROL_PLANE, TAKEN)
         yield from _missed(CONTROL_PLANE, min(site.created_at for site in sites), kept.at if kept else None)
+    for name in [*since, CONTROL_PLANE]:
+        if bad := unsound(session, name):
+            what = f"its repository was found damaged on {_day(bad.at)}: {bad.data['reason']}"
+            yield Attention(
+                name, what, f"docs/backup.md, damaged; then: provision backup {name} --check", critical=True
+            )
     for site in sites:
         drill = records.last_drill(session, site.key)
         if clock.now() - (drill.at if drill else site.created_at) > timedelta(days=PROOF_DAYS):

@@ -45,6 +45,9 @@ def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
 def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
     if request["snapshots"]:
         repository.run("forget", *request["snapshots"])
+        left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
+        if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
+            raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
     repository.run("prune")
     return {}
 
