@@ -52,10 +52,10 @@ def backup(
         raise BadInput("--check, --prune and --escrow are several jobs", "run one after the other")
     if escrow and (slugs or everything):
         raise BadInput("--escrow is for everything: name no site", f"provision backup --escrow {escrow}")
-    installation = Installation.open(inventory)
     if escrow:
-        _write_escrow(installation, escrow, dry_run, json)
+        _write_escrow(Installation.described(inventory), escrow, dry_run, json)
         return
+    installation = Installation.open(inventory)
     chosen = _chosen(slugs, everything, "provision backup")
     if dry_run:
         verb = "check" if check else "prune" if prune else "back up"
@@ -171,6 +171,7 @@ def _write_escrow(installation: Installation, file: str, dry_run: bool, json: bo
 
     from provisioner import escrow, eventlog
     from provisioner.cli import output
+    from provisioner.errors import Unavailable
     from provisioner.keys import CONTROL_PLANE
 
     text = escrow.written(installation)
@@ -181,8 +182,12 @@ def _write_escrow(installation: Installation, file: str, dry_run: bool, json: bo
         sys.stdout.write(text)
     else:
         escrow.write(Path(file), text)
-    with installation.store.transaction() as session:
-        eventlog.record(session, CONTROL_PLANE, escrow.WRITTEN)
+    try:
+        installation.store.check()
+        with installation.store.transaction() as session:
+            eventlog.record(session, CONTROL_PLANE, escrow.WRITTEN)
+    except Unavailable as error:  # the records are lost: what brings them back is needed all the more
+        output.warn(f"not recorded: {error.message}")
     if file != "-":
         output.machine({"file": file}) if json else output.line(
             f"{file}: into the safe with it, apart from this machine and from the repositories; then delete it here"

@@ -139,6 +139,19 @@ def test_a_wrong_key_is_told(night: Town) -> None:
     assert "a repository does not open" in outcome["hint"]
 
 
+def test_a_lost_key_is_never_replaced_by_a_new_one(night: Town) -> None:
+    file = night.state / "backup.key"
+    aside = file.rename(file.with_name("aside.key"))
+    try:
+        refused = night.run("init", code=1).stderr
+        assert f"{file} is missing, and there are backups that nothing else opens" in refused
+        assert not file.exists()
+        assert "backup.key is missing" in night.run("backup", "--escrow", "-", code=5).stderr
+    finally:
+        aside.rename(file)
+    assert night.get(SITE).status == 200
+
+
 @pytest.mark.parametrize("arguments", [(), ("--check",), ("--prune",)])
 def test_the_lock_of_a_dead_process_is_removed(night: Town, arguments: tuple[str, ...]) -> None:
     in_repository(night, DIE_LOCKED, hostname=_ours(night))
