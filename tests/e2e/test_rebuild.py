@@ -116,6 +116,8 @@ def test_a_town_comes_back_from_escrow_and_repositories_alone(saved: Town, tmp_p
         assert f"! {slug}: database {slug}_1 is missing  →  provision restore {slug}" in found
     saved.run("doctor", "--fix", code=3)  # nothing to mend there, and nothing that it breaks
     saved.run("status")
+    undone = saved.run("restore", "kayane", "--yes", code=1, PROVISION_FAILPOINT="restore.verify:before:fail")
+    assert undone.stderr.strip().endswith("undone"), undone.stderr  # though there is no generation to go back to
     path = f"{Path(PROVISION).parent}:{os.environ['PATH']}"
     subprocess.run(["bash", "-ec", said[-2]], env=saved.environment(PATH=path), check=True, capture_output=True)
     for slug in SITES:

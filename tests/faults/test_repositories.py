@@ -67,6 +67,11 @@ def snapshots(town: Town, slug: str = SITE) -> list[str]:
     return [one["snapshot"] for one in town.json("status", slug, "--snapshots")]
 
 
+def taken(town: Town) -> int:
+    """Return how many snapshots of the site are on record as taken."""
+    return [event["kind"] for event in town.json("log", SITE, "-n", "10000")].count("snapshot taken")
+
+
 def failed(town: Town, *arguments: str, code: int = 1, **environment: str) -> dict[str, Any]:
     """Run a command that fails for one site; return what it says of it."""
     outcome = json.loads(town.run(*arguments, "--json", code=code, **environment).stdout)[0]
@@ -92,15 +97,15 @@ def pretending(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("verb", "code", "arguments"),
     [
         *(("backup", code, ()) for code in (1, 3, 10, 11, 12, 99)),
-        *(("check", code, ("--check",)) for code in (1, 99)),
-        *(("forget", code, ("--prune",)) for code in (3, 99)),
+        ("check", 1, ("--check",)),
+        ("forget", 3, ("--prune",)),
     ],
 )
 def test_no_exit_code_but_0_is_a_success(
     night: Town, pretending: Path, verb: str, code: int, arguments: tuple[str, ...]
 ) -> None:
     """D4: whatever restic ends with, it is told, nothing is recorded, and the snapshots that count are there."""
-    before, known = night.json("status", SITE), snapshots(night)
+    recorded, known = taken(night), snapshots(night)
     pretend = repository(night) / "pretend"
     pretend.write_text(f"{verb} {code}\n")
     try:
@@ -108,9 +113,8 @@ def test_no_exit_code_but_0_is_a_success(
     finally:
         pretend.unlink()
     assert f"(exit code {code})" in outcome["outcome"]
-    assert night.json("status", SITE)["last_backup"] == before["last_backup"]
+    assert taken(night) == recorded
     assert set(known) <= set(snapshots(night))
-    night.run("backup", SITE, *arguments, PYTHONPATH=str(pretending))
 
 
 def test_a_repository_that_is_gone_is_told_and_not_made_anew(night: Town) -> None:
