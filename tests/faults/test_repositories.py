@@ -28,7 +28,7 @@ exit "$code"
 """
 # Leaves the lock of a process that died.
 DIE_LOCKED = """
-restic check --read-data >/dev/null 2>&1 & pid=$!
+restic prune >/dev/null 2>&1 & pid=$!
 until [ -n "$(ls /repository/locks)" ]; do kill -0 $pid; sleep 0.02; done
 kill -9 $pid; wait $pid || true
 ls /repository/locks | grep -q .
@@ -98,7 +98,7 @@ def pretending(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         *(("backup", code, ()) for code in (1, 3, 10, 11, 12, 99)),
         ("check", 1, ("--check",)),
-        ("forget", 3, ("--prune",)),
+        ("prune", 3, ("--prune", "--yes")),
     ],
 )
 def test_no_exit_code_but_0_is_a_success(
@@ -156,7 +156,7 @@ def test_a_lost_key_is_never_replaced_by_a_new_one(night: Town) -> None:
     assert night.get(SITE).status == 200
 
 
-@pytest.mark.parametrize("arguments", [(), ("--check",), ("--prune",)])
+@pytest.mark.parametrize("arguments", [(), ("--check",), ("--prune", "--yes")])
 def test_the_lock_of_a_dead_process_is_removed(night: Town, arguments: tuple[str, ...]) -> None:
     in_repository(night, DIE_LOCKED, hostname=_ours(night))
     night.run("backup", SITE, *arguments)
@@ -316,7 +316,7 @@ def corrupt(town: Town) -> Iterator[None]:
     """Damage a table of a site on disk."""
     database = f"{BROKEN}_1"
     town.sql(
-        f"CREATE TABLE {database}.wp_broken (a INT PRIMARY KEY) ENGINE=MyISAM; "
+        f"USE {database}; CREATE TABLE {database}.wp_broken (a INT PRIMARY KEY) ENGINE=MyISAM; "
         f"INSERT INTO {database}.wp_broken SELECT seq FROM seq_1_to_1000; FLUSH TABLES"
     )
     index = town.data_root / "database" / "data" / database / "wp_broken.MYI"
