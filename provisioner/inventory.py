@@ -32,6 +32,7 @@ from provisioner.located_yaml import LocatedYaml
 Euros = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
 SHA256 = re.compile(r"[0-9a-f]{64}")
+REMOTE_TARGETS = ("sftp:", "rest:", "s3:", "b2:", "azure:", "gs:", "swift:", "rclone:")
 
 
 class Section(BaseModel):
@@ -147,6 +148,11 @@ class Backup(Section):
     drill_days: Annotated[int, Field(ge=1, le=365)] = Field(
         30, description="Days within which every site's newest snapshot is restored for proof."
     )
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether the target is reached over a network; otherwise it is a directory of this machine."""
+        return self.target.startswith(REMOTE_TARGETS)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Backup":
@@ -312,6 +318,23 @@ class Inventory(Section):
         """Return the directory of the control plane's own data."""
         return self.resolve(self.state)
 
+    @property
+    def backup_target(self) -> str:
+        """Return where backups go: a prefix of restic's, or the whole path of a directory."""
+        return self.backup.target if self.backup.is_remote else str(self.resolve(Path(self.backup.target)))
+
+    @property
+    def named_files(self) -> list[Path]:
+        """Return the files that a rebuilt control plane needs beside this one, as they are written here."""
+        backup, server = self.backup, self.mail.server
+        named = [
+            *(host.key_file for host in self.hosts),
+            server.password_file if server else None,
+            *(backup.credentials, backup.login_key, backup.prune_credentials),
+            *(source.archive for source in self.releases.values()),
+        ]
+        return list(dict.fromkeys(path for path in named if path is not None))
+
     def host(self, name: str) -> Host:
         """Return the host called ``name``.
 
@@ -335,8 +358,8 @@ def find(path: Path | None) -> Path:
     return next((place for place in DEFAULT_PLACES if place.exists()), DEFAULT_PLACES[0])
 
 
-def load(path: Path) -> Inventory:
-    """Read and check ``path``.
+def load(path: Path, as_if: Path | None = None) -> Inventory:
+    """Read and check ``path``; what it names lies relative to its own place, or to that of ``as_if``.
 
     Raises:
         BadInput: no such file, or a fault, with its line and column.
@@ -345,7 +368,7 @@ def load(path: Path) -> Inventory:
     if not os.path.exists(path):  # Path.exists raises on a name that is too long
         raise BadInput(f"{path}: no such inventory", "provision init   (asks for what it needs and writes one)")
     inventory = LocatedYaml(path).parse(Inventory)
-    inventory._path = path.absolute()
+    inventory._path = (as_if or path).absolute()
     return inventory
 
 

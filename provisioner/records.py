@@ -169,6 +169,11 @@ def snapshots(session: Session, site_id: int) -> list[Snapshot]:
     return list(session.exec(query.order_by(col(Snapshot.taken_at), col(Snapshot.id))).all())
 
 
+def last_snapshot(session: Session, site_id: int) -> Snapshot | None:
+    """Return the newest snapshot of a site that we remember."""
+    return max(snapshots(session, site_id), key=lambda snapshot: snapshot.taken_at, default=None)
+
+
 def last_drill(session: Session, site_id: int) -> Drill | None:
     """Return the newest drill of a site that went well."""
     query = select(Drill).where(Drill.site_id == site_id, col(Drill.well).is_(True))

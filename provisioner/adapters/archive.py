@@ -24,6 +24,13 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def unpack(content: bytes) -> dict[str, bytes]:
+    """Return the files of an archive by their path below the directory that it holds."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        found = {entry.name.partition("/")[2]: archive.extractfile(entry) for entry in archive if entry.isfile()}
+        return {path: file.read() for path, file in found.items() if file is not None}
+
+
 class _Chunks:
     """The engine's answer as tarfile reads it."""
 

@@ -25,7 +25,7 @@ import docker  # noqa: E402
 from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
 
-from provisioner.adapters.archive import pack, receive  # noqa: E402
+from provisioner.adapters.archive import pack, receive, unpack  # noqa: E402
 from provisioner.adapters.engine import TRANSIENT, Engine  # noqa: E402
 
 if _hidden:
@@ -149,6 +149,10 @@ class DockerHost:
             raise ProvisionError(
                 f"host {self.name}: {error.explanation}", "provision release build   (or provision doctor)"
             ) from None
+        except APIError as error:  # such as a directory to mount that is not there (any more)
+            if error.is_server_error():
+                raise
+            raise ProvisionError(f"host {self.name}: {name}: {error.explanation}", "provision doctor") from None
 
     def _start(self, name: str) -> None:
         try:
@@ -170,9 +174,17 @@ class DockerHost:
             exit_code = self._wait(one_shot.name, seconds)
             output = self.said(one_shot.name)
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
+            wanted = exit_code == 0 and one_shot.collect
+            files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
         finally:
             self.remove(one_shot.name)
-        return Outcome(exit_code, output, errors)
+        return Outcome(exit_code, output, errors, files)
+
+    def _collected(self, name: str, directory: str) -> dict[str, bytes]:
+        try:
+            return unpack(self.call(lambda api: b"".join(api.get_archive(name, directory)[0])))
+        except NotFound:
+            return {}
 
     def launch(self, one_shot: OneShot) -> None:
         """Start ``one_shot`` and do not wait for it; whoever launches it removes it.

@@ -26,6 +26,7 @@ from provisioner.steps.generation import (
 )
 from provisioner.steps.site import SiteWork
 from provisioner.steps.snapshot import (
+    choose,
     code_differences,
     compare_with_manifest,
     fetch_snapshot,
@@ -103,7 +104,7 @@ def plan(installation: Installation, slug: str, *, snapshot: str = "", at: datet
     with installation.store.transaction() as session:
         site = records.site(session, slug)
     found = backup.listing(installation, slug)
-    chosen = _chosen(slug, found, snapshot, at)
+    chosen = choose(slug, found, snapshot, at)
     manifest = backup.manifest(installation, site, chosen["snapshot"])
     for key, mine in (("site", slug), ("namespace", installation.namespace)):
         if manifest[key] != mine:
@@ -170,20 +171,6 @@ def carry_out(
         work = work_on(installation, operation)
         journal.carry_out(operation, work)
     return work
-
-
-def _chosen(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime | None) -> dict[str, Any]:
-    if snapshot:
-        fitting = [one for one in found if one["snapshot"].startswith(snapshot)]
-        if len(fitting) > 1:
-            raise BadInput(f"{slug}: {len(fitting)} snapshots begin with {snapshot!r}", "give more of its id")
-        wanted = f"snapshot {snapshot!r}"
-    else:
-        fitting = [one for one in found if at is None or one["taken_at"] <= at]
-        wanted = f"snapshot of {at:%Y-%m-%d %H:%M} UTC or before" if at else "snapshot"
-    if not fitting:
-        raise BadInput(f"{slug}: there is no {wanted}", f"provision status {slug} --snapshots")
-    return fitting[-1]
 
 
 def _revived(installation: Installation, site: Site, manifest: dict[str, Any]) -> dict[str, list[str]] | None:

@@ -2,23 +2,29 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlmodel import Session, col, select
 
-from provisioner import records
+from provisioner import clock, escrow, eventlog, records
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.agreement.terms import AgreementState, Term, last_day
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import local_time, way_on
+from provisioner.keys import CONTROL_PLANE
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
 from provisioner.model.tables import UNFINISHED, UNSENT, Generation, Mail, MailState, Operation, Site
+from provisioner.operations.backup import unsound
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
+from provisioner.steps.snapshot import TAKEN
+
+BACKUP_HOURS = 26  # a nightly backup, and two hours for a night that takes longer (D9)
+PROOF_DAYS = 35  # as a drill is due within 30 days, five nights for one that fails
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class SiteDetails:
 def overview(installation: Installation) -> Overview:
     """Return what needs a person, and every site."""
     with installation.store.transaction() as session:
-        attention = [*_operations(session, installation), *_mails(session), *_agreements(session)]
+        attention = [*_operations(session, installation), *_mails(session), *_unsaved(session), *_agreements(session)]
         sites = [
             SiteLine(
                 slug=site.slug,
@@ -134,6 +140,7 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         generation = records.serving_generation(session, site.key)
         agreement = _agreement(session, site)
         planned = [Planned(change.on, change.kind.value) for change in records.changes(session, site.key)]
+        backup, drill = records.last_snapshot(session, site.key), records.last_drill(session, site.key)
     facts: dict[str, Any] = {}
     content = problem = None
     if generation is not None:
@@ -154,8 +161,8 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         generation=generation.number if generation else None,
         administrators=facts.get("administrators"),
         content_sha256=content,
-        last_backup=None,
-        last_drill=None,
+        last_backup=backup.taken_at if backup else None,
+        last_drill=drill.at if drill else None,
         agreement=agreement,
         planned=planned,
         problem=problem,
@@ -214,6 +221,41 @@ def _mails(session: Session) -> Iterator[Attention]:
         fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
         reason = mail.outcome or "nobody has tried to send it yet"
         yield Attention(site.slug, f"a mail ({mail.kind}) {fate}: {reason}", "provision mail retry")
+
+
+def _unsaved(session: Session) -> Iterator[Attention]:
+    """Find what was not backed up last night, what is not proven, and an escrow that nobody wrote."""
+    sites = [site for site in records.live_sites(session) if records.serving_generation(session, site.key)]
+    since = {site.slug: (site.created_at, records.last_snapshot(session, site.key)) for site in sites}
+    for slug, (created, snapshot) in since.items():
+        yield from _missed(slug, created, snapshot.taken_at if snapshot else None)
+    if sites:
+        kept = eventlog.newest(session, CONTROL_PLANE, TAKEN)
+        yield from _missed(CONTROL_PLANE, min(site.created_at for site in sites), kept.at if kept else None)
+    for name in [*since, CONTROL_PLANE]:
+        if bad := unsound(session, name):
+            what = f"its repository was found damaged on {_day(bad.at)}: {bad.data['reason']}"
+            yield Attention(
+                name, what, f"docs/backup.md, damaged; then: provision backup {name} --check", critical=True
+            )
+    for site in sites:
+        drill = records.last_drill(session, site.key)
+        if clock.now() - (drill.at if drill else site.created_at) > timedelta(days=PROOF_DAYS):
+            what = f"the last drill that went well was on {_day(drill.at)}" if drill else "its backup was never proven"
+            yield Attention(site.slug, what, f"provision drill {site.slug}")
+    if any(snapshot for _, snapshot in since.values()) and not eventlog.newest(session, CONTROL_PLANE, escrow.WRITTEN):
+        what = "the key of all backups lies on this machine alone: no escrow was written"
+        yield Attention(CONTROL_PLANE, what, "provision backup --escrow FILE", pressing=False)
+
+
+def _missed(subject: str, created: datetime, taken: datetime | None) -> Iterator[Attention]:
+    if clock.now() - (taken or created) > timedelta(hours=BACKUP_HOURS):
+        what = f"its last backup is of {_day(taken)}" if taken else "it was never backed up"
+        yield Attention(subject, what, f"provision backup {subject}", critical=True)
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.astimezone(clock.PARIS):%Y-%m-%d %H:%M}"
 
 
 def _agreements(session: Session) -> Iterator[Attention]:

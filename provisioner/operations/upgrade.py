@@ -88,6 +88,18 @@ def work_on(installation: Installation, operation: Operation) -> SiteWork:
     return work
 
 
+def sites(installation: Installation, slugs: Sequence[str]) -> list[str]:
+    """Return the sites that are meant: those named, or all.
+
+    Raises:
+        BadInput: a slug names no site.
+
+    """
+    with installation.store.transaction() as session:
+        found = [records.site(session, slug) for slug in slugs] if slugs else records.live_sites(session)
+    return [site.slug for site in found]
+
+
 def plans(
     installation: Installation, slugs: Sequence[str], *, only: str | None = None, to: str = ""
 ) -> tuple[list[Plan], list[Outcome]]:

@@ -1,5 +1,7 @@
 """Snapshots: taken of the serving generation, fetched into a new one, compared with what they say of themselves."""
 
+import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,14 +10,16 @@ from sqlmodel import select
 
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
-from provisioner.errors import ProvisionError, Unavailable
+from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.inventory import Inventory
 from provisioner.model.container import Bind, Scratch
 from provisioner.model.names import LABEL_OPERATION
-from provisioner.model.tables import Generation, Release, Snapshot
+from provisioner.model.tables import Event, Generation, Release, Snapshot
 from provisioner.probes import manifest as manifest_probe
 from provisioner.steps.generation import record_generation
 from provisioner.steps.site import SiteWork, edge_image
 
+TAKEN = "snapshot taken"  # the event that tells of one
 _TIDY = """
 set -eu
 rm -rf "/host/$1"
@@ -30,16 +34,14 @@ def ask(
     repository: restic.Repository | None = None,
 ) -> Any:
     """Run one verb of the backup image for this operation."""
-    return restic.call(
-        work.host,
-        work.installation.inventory,
-        verb,
-        request,
-        name=f"{work.one_shot_prefix}.{verb}",
-        labels=work.operation_labels,
-        repository=repository,
-        binds=binds,
-    )
+    host, inventory = work.host, work.installation.inventory
+    name = f"{work.one_shot_prefix}.{verb}"
+    labels = work.operation_labels
+    if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
+        return restic.call_held(
+            host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds
+        )
+    return restic.call(host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds)
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
@@ -65,11 +67,24 @@ def identity(work: SiteWork) -> dict[str, Any]:
 
 
 def ensure_repository(work: SiteWork) -> None:
-    """Make the site's repository, before its first snapshot."""
+    """Make the site's repository, before its first snapshot on this target."""
     with work.installation.store.transaction() as session:
-        known = session.exec(select(Snapshot.id).where(Snapshot.site_id == work.site.key)).first()
-    if known is None:  # opening one costs most of a second: only where it may be missing
+        last = eventlog.newest(session, work.slug, TAKEN)
+    if is_first(last, work.installation.inventory):  # opening one costs most of a second: only where it may be missing
         ask(work, "initialize", {}, [], repository(work))
+
+
+def is_first(last: Event | None, inventory: Inventory) -> bool:
+    """Return whether the inventory's target is another than that of the ``last`` snapshot, if there was any.
+
+    One that is missing where the last snapshot went is never made anew: a person must look where it is.
+    """
+    return last is None or last.data.get("target") != target_mark(inventory)
+
+
+def target_mark(inventory: Inventory) -> str:
+    """Return what tells a target from another in the records; the target itself may hold a password."""
+    return hashlib.sha256(inventory.backup_target.encode()).hexdigest()[:12]
 
 
 def take_snapshot(work: SiteWork) -> None:
@@ -119,7 +134,8 @@ def record_snapshot(work: SiteWork) -> None:
                 seconds=taken["seconds"],
             )
         )
-        eventlog.record(session, work.slug, "snapshot taken", work.operation_id, **taken)
+        mark = target_mark(work.installation.inventory)
+        eventlog.record(session, work.slug, TAKEN, work.operation_id, target=mark, **taken)
 
 
 def abandon_snapshot(work: SiteWork) -> None:
@@ -150,8 +166,10 @@ def reserve_from_snapshot(work: SiteWork) -> None:
 def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
     """Return the release that a snapshot ran on, with the very image if the host has it still.
 
+    A host that was rebuilt has not: there the release has moved on, with WordPress's corrections since then.
+
     Raises:
-        Unavailable: the host has neither the image nor one of the same WordPress.
+        Unavailable: the host has neither the image nor the release with the same WordPress or a later one.
 
     """
     with work.installation.store.transaction() as session:
@@ -166,7 +184,7 @@ def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
             content_key="",
             built_at=clock.now(),
         )
-    if built is None or built.wordpress != manifest["wordpress"]:
+    if built is None or _version(built.wordpress) < _version(manifest["wordpress"]):
         has = f"has WordPress {built.wordpress} instead" if built else "is not built"
         raise Unavailable(
             f"{work.slug}: the snapshot ran on release {manifest['release']} (WordPress {manifest['wordpress']}), "
@@ -174,6 +192,10 @@ def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
             f"provision release build {manifest['release']}",
         )
     return built
+
+
+def _version(wordpress: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", wordpress)]
 
 
 def fetch_snapshot(work: SiteWork) -> None:
@@ -190,7 +212,7 @@ def fetch_snapshot(work: SiteWork) -> None:
             "files": True,
             "identity": {"site": source["site"], "namespace": source["namespace"]},
         },
-        [Bind(work.names.site_directory, "/site")],
+        [Scratch(work.names.site_directory, "/site")],  # on a host that was rebuilt nothing of the site is there yet
         repository(work, source["site"]),
     )
     work.middle()
@@ -270,3 +292,23 @@ def inside(work: SiteWork) -> list[Bind]:
 def taken_at(snapshot: Mapping[str, Any]) -> datetime:
     """Return when one of restic's snapshots was taken."""
     return datetime.fromisoformat(str(snapshot["time"])).astimezone(UTC)
+
+
+def choose(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime | None) -> dict[str, Any]:
+    """Return the snapshot that is meant, of those ``found``, oldest first.
+
+    Raises:
+        BadInput: none fits, or several.
+
+    """
+    if snapshot:
+        fitting = [one for one in found if one["snapshot"].startswith(snapshot)]
+        if len(fitting) > 1:
+            raise BadInput(f"{slug}: {len(fitting)} snapshots begin with {snapshot!r}", "give more of its id")
+        wanted = f"snapshot {snapshot!r}"
+    else:
+        fitting = [one for one in found if at is None or one["taken_at"] <= at]
+        wanted = f"snapshot of {at:%Y-%m-%d %H:%M} UTC or before" if at else "snapshot"
+    if not fitting:
+        raise BadInput(f"{slug}: there is no {wanted}", f"provision status {slug} --snapshots")
+    return fitting[-1]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import comparing, copying, export, pages, rehearsal, restoring, snapshot, switch
+from backup import comparing, control_plane, copying, export, pages, rehearsal, restoring, snapshot, switch
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -25,7 +25,7 @@ def _snapshots(repository: Repository, request: dict[str, Any]) -> Answer:
 
 
 def _manifest(repository: Repository, request: dict[str, Any]) -> Answer:
-    found: dict[str, Any] = json.loads(repository.run("dump", request["snapshot"], str(snapshot.MANIFEST)))
+    found: dict[str, Any] = json.loads(repository.run("dump", "--no-lock", request["snapshot"], str(snapshot.MANIFEST)))
     return found
 
 
@@ -45,6 +45,9 @@ def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
 def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
     if request["snapshots"]:
         repository.run("forget", *request["snapshots"])
+        left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
+        if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
+            raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
     repository.run("prune")
     return {}
 
@@ -70,6 +73,8 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "prune": _prune,
     "locks": _locks,
     "unlock": _unlock,
+    "keep": control_plane.keep,
+    "give-back": control_plane.give_back,
 }
 WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "load": restoring.load,
