@@ -225,6 +225,7 @@ class UpgradePolicy(Section):
     freeze_seconds: Annotated[int, Field(ge=5, le=600)] = Field(
         60, description="Seconds for which an upgrade may refuse writes at most; a site that would need more is left."
     )
+    tell: bool = Field(True, description="Whether the administrators get a mail once their site was upgraded.")
 
 
 class ExtensionPolicy(Section):

@@ -70,7 +70,10 @@ def status(
         output.line("no sites yet  →  provision create SLUG")
         return
     columns = ["site", "name", "state", "agreement", "release", "address"]
-    rows = [[s.slug, s.name, s.state, s.agreement, s.release, s.url] for s in overview.sites]
+    rows = [
+        [s.slug, s.name, s.state, s.agreement, f"{s.release} (behind)" if s.behind else s.release, s.url]
+        for s in overview.sites
+    ]
     output.table(columns, rows)
 
 

@@ -47,6 +47,7 @@ class SiteLine:
     state: str
     agreement: str
     release: str
+    behind: bool  # it runs an older build than its release has
     url: str
 
 
@@ -113,6 +114,7 @@ def overview(installation: Installation) -> Overview:
                 state=site.state.value,
                 agreement=_agreement(session, site).state,
                 release=site.release,
+                behind=_behind(session, site),
                 url=installation.url(site.host_name, site.host),
             )
             for site in session.exec(select(Site).order_by(Site.slug)).all()
@@ -205,6 +207,12 @@ def _agreement(session: Session, site: Site) -> AgreementDetails:
         terminated_on=record.terminated_on,
         last_day=last_day(records.milestones(record), terms),
     )
+
+
+def _behind(session: Session, site: Site) -> bool:
+    serving = records.serving_generation(session, site.key)
+    newest = records.release(session, site.release, site.host)
+    return serving is not None and newest is not None and serving.image != newest.image
 
 
 def _operations(session: Session, installation: Installation) -> Iterator[Attention]:

@@ -13,6 +13,7 @@ from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
+from provisioner.mail import outbox
 from provisioner.model.tables import Generation, Operation, Release, Site
 from provisioner.operations import backup
 from provisioner.probes import host as host_probes
@@ -30,6 +31,7 @@ from provisioner.steps.upgrade import (
     rehearse,
     reserve_upgrade,
     switch,
+    tell_administrators,
     warm_up,
 )
 
@@ -50,6 +52,7 @@ STEPS: tuple[Step[SiteWork], ...] = (
     Step("switch", switch, undo=call_off_switch),
     Step("observe", probe_site, undo=nothing_to_undo),
     Step("rest", rest_previous, undo=nothing_to_undo),
+    Step("tell", tell_administrators, undo=nothing_to_undo),
 )
 
 
@@ -243,7 +246,9 @@ def _upgrade_one(installation: Installation, chosen: Plan, progress: Progress) -
     except ProvisionError as error:
         reason = f"{chosen.slug}: no fresh verified backup, so no upgrade: {error.message}"  # C1
         return Outcome(chosen.slug, reason, error.exit_code, error.hint)
-    return _upgrade_parts(installation, chosen, progress)
+    outcome = _upgrade_parts(installation, chosen, progress)
+    outbox.deliver_due(installation)
+    return outcome
 
 
 def _upgrade_parts(installation: Installation, chosen: Plan, progress: Progress) -> Outcome:

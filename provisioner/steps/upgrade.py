@@ -9,6 +9,7 @@ from provisioner import records
 from provisioner.adapters import images, mariadb
 from provisioner.adapters.mirror import Package
 from provisioner.errors import Irrevocable, ProvisionError
+from provisioner.mail import messages, outbox
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import GenerationNames
 from provisioner.model.tables import GenerationState, Release
@@ -232,6 +233,21 @@ def call_off_switch(work: SiteWork) -> None:
         thaw(work, work.number)
         raise Irrevocable(f"generation {work.number} serves already")
     thaw(work, live(work))
+
+
+def tell_administrators(work: SiteWork) -> None:
+    """Queue a mail to the administrators, if the council wants it: what was done, and that nothing of theirs changed."""
+    settings = work.installation
+    if not settings.inventory.policy.upgrade.tell:
+        return
+    site, url, council = work.site, work.url, settings.inventory.council
+    wordpress = work.notes["release"]["wordpress"]
+    with settings.store.transaction() as session:
+        for person in records.administrators(session, site.key):
+            message = messages.compose(
+                "upgraded", site=site, council=council, contact=person, url=url, wordpress=wordpress
+            )
+            outbox.post_to_each(session, settings, f"upgrade {work.operation_id}", message, [person])
 
 
 def _end_earlier_switch(work: SiteWork) -> None:

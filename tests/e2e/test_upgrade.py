@@ -111,6 +111,8 @@ def test_nobody_notices_an_upgrade(old_town: Town) -> None:
     assert (status, body) == (200, "noted")
     assert "slow" in old_town.sql(f"SELECT note FROM {database('kayane', number)}.wp_portes").split()
     print(f"{traffic.reads} reads, {len(traffic.accepted)} writes, {len(traffic.refused)} refused, {outcome}")
+    mails = [mail for mail in old_town.json("mail", "list") if mail["kind"] == "upgraded"]
+    assert [mail["state"] for mail in mails] == ["sent", "sent"]
     facts = old_town.json("status", "kayane")
     assert facts["wordpress"].startswith("6.8.")
     assert facts["release"] == "6.8"
