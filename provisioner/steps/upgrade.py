@@ -236,7 +236,7 @@ def call_off_switch(work: SiteWork) -> None:
 
 
 def tell_administrators(work: SiteWork) -> None:
-    """Queue a mail to the administrators, if the council wants it: what was done, and that nothing of theirs changed."""
+    """Queue a mail to the administrators, if the council wants it: their contents are the same."""
     settings = work.installation
     if not settings.inventory.policy.upgrade.tell:
         return
