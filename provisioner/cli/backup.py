@@ -123,6 +123,17 @@ def restore(
             "--after-intrusion", help="New salts, no session or application password, and code files compared."
         ),
     ] = False,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Only this file or directory below wp-content, such as uploads/2026/11; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    database: Annotated[
+        bool, typer.Option("--database", help="Only the database; files are those that serve now.")
+    ] = False,
     control_plane: Annotated[
         bool, typer.Option("--control-plane", help="Instead: inventory and state, on a machine that has neither.")
     ] = False,
@@ -140,6 +151,7 @@ def restore(
     provision restore kayane --at "2026-09-01 03:00"
     provision restore kayane --as kayane-essai
     provision restore kayane --at 2026-09-01 --after-intrusion
+    provision restore kayane --files uploads/2026/11/photo.jpg
     provision restore --control-plane --escrow escrow.yaml
     """
     from dataclasses import replace
@@ -150,7 +162,7 @@ def restore(
     from provisioner.installation import Installation
     from provisioner.operations import restore as operation
 
-    _refuse_mixtures(bool(snapshot and at), bool(new_slug and after_intrusion))
+    _refuse_mixtures(bool(snapshot and at), sum(map(bool, (new_slug, after_intrusion, files, database))))
     moment = at.replace(tzinfo=clock.PARIS) if at else None
     if control_plane or escrow:
         if slug or not (control_plane and escrow):
@@ -167,6 +179,9 @@ def restore(
     if new_slug:
         _copy(installation, plan, new_slug, dry_run=dry_run, json=json)
         return
+    if files:
+        _place(installation, plan, files, dry_run=dry_run, json=json)
+        return
     if after_intrusion:
         plan = replace(plan, code=operation.code_now(installation, plan))
     if dry_run:
@@ -175,7 +190,8 @@ def restore(
     if not (yes or json):
         _show_plan(plan, json)
         typer.confirm(f"{slug}: restore it? What was written since then is kept in the generation before", abort=True)
-    carry_out = operation.restore_after_intrusion if after_intrusion else operation.restore
+    carry_out = operation.restore_database if database else operation.restore
+    carry_out = operation.restore_after_intrusion if after_intrusion else carry_out
     with output.progress(not json) as progress:
         number = carry_out(installation, plan, progress)
     if json:
@@ -186,13 +202,28 @@ def restore(
         output.line(f"{slug}: generation {number} serves, from the snapshot of {_local(plan.taken_at)}")
 
 
-def _refuse_mixtures(two_snapshots: bool, two_jobs: bool) -> None:
+def _refuse_mixtures(two_snapshots: bool, jobs: int) -> None:
     from provisioner.errors import BadInput
 
     if two_snapshots:
         raise BadInput("--snapshot names one, --at looks for one", "give one of them")
-    if two_jobs:
-        raise BadInput("--as leaves the site alone, --after-intrusion cleans it", "run one after the other")
+    if jobs > 1:
+        raise BadInput("--as, --after-intrusion, --files and --database are different jobs", "run one after the other")
+
+
+def _place(installation: Installation, plan: Plan, paths: Sequence[str], *, dry_run: bool, json: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import restore as operation
+
+    if dry_run:
+        _show_plan(plan, json)
+        return
+    with output.progress(not json) as progress:
+        placed = operation.restore_files(installation, plan, paths, progress)
+    if json:
+        output.machine({"slug": plan.slug, "snapshot": plan.snapshot, "files": placed})
+    else:
+        output.line(f"{plan.slug}: {len(placed)} files are back, from the snapshot of {_local(plan.taken_at)}")
 
 
 def _copy(installation: Installation, plan: Plan, slug: str, *, dry_run: bool, json: bool) -> None:

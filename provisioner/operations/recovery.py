@@ -49,6 +49,8 @@ RECIPES = {
     init.KIND: Recipe(init.STEPS, init.work_on),
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
     restore.KIND: Recipe(restore.STEPS, restore.work_on),
+    restore.DATABASE_KIND: Recipe(restore.DATABASE_ALONE, restore.work_on),
+    restore.FILES_KIND: Recipe(restore.FILES_ALONE, restore.work_on),
     restore.INTRUSION_KIND: Recipe(restore.AFTER_INTRUSION, restore.work_on),
     upgrade.KIND: Recipe(upgrade.STEPS, upgrade.work_on),
     going_back.KIND: Recipe(going_back.STEPS, going_back.work_on),

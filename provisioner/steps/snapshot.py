@@ -200,6 +200,10 @@ def _version(wordpress: str) -> list[int]:
 
 def fetch_snapshot(work: SiteWork) -> None:
     """Restore the snapshot's files and dump into the new generation's directories."""
+    _fetch(work, files=True)
+
+
+def _fetch(work: SiteWork, *, files: bool) -> None:
     source = work.notes["manifest"]
     fetched = ask(
         work,
@@ -209,7 +213,7 @@ def fetch_snapshot(work: SiteWork) -> None:
             "number": work.number,
             "media": work.generation.media,
             "uid": work.site.uid,
-            "files": True,
+            "files": files,
             "identity": {"site": source["site"], "namespace": source["namespace"]},
         },
         [Scratch(work.names.site_directory, "/site")],  # on a host that was rebuilt nothing of the site is there yet
@@ -218,6 +222,57 @@ def fetch_snapshot(work: SiteWork) -> None:
     work.middle()
     if fetched != source:
         raise ProvisionError(f"{work.slug}: the manifest in snapshot {work.notes['snapshot']} is another one now")
+
+
+def reserve_for_database(work: SiteWork) -> None:
+    """Record the new generation: the snapshot's database, and the image, code and media that serve now."""
+    with work.installation.store.transaction() as session:
+        serving = records.generation(session, work.site.key, work.notes["from"])
+        release = Release(
+            name=serving.release, host=work.site.host, image=serving.image, wordpress=serving.wordpress,
+            php=serving.php, content_key="", built_at=clock.now(),
+        )  # fmt: skip
+        record_generation(session, work.site, work.number, release, serving.media)
+
+
+def fetch_database(work: SiteWork) -> None:
+    """Restore the snapshot's dump into the new generation's directory, beside the code that serves now."""
+    ask(work, "copy", {"from": work.notes["from"], "to": [work.number]}, inside(work))
+    _fetch(work, files=False)
+
+
+def migrate_database(work: SiteWork) -> None:
+    """Bring the snapshot's database to the version of the WordPress that serves now."""
+    work.run_in_site("upgrade", {"packages": []})
+
+
+def compare_database(work: SiteWork) -> None:
+    """Compare the new generation's database with the snapshot's manifest: rows, objects, people."""
+    different = manifest_probe.database_differences(work.notes["manifest"], measured(work, work.generation, {}))
+    _require_same(work, different)
+
+
+def place_files(work: SiteWork) -> None:
+    """Put files of the snapshot into their places, one rename each; what was there is kept beside them."""
+    answer = ask(work, "place", _placing(work), [Bind(work.names.site_directory, "/site")], repository(work))
+    work.middle()
+    work.note("placed", answer["files"])
+
+
+def put_files_back(work: SiteWork) -> None:
+    """Put back what the restored files took the place of."""
+    ask(work, "put-back", _placing(work), [Bind(work.names.site_directory, "/site")])
+
+
+def _placing(work: SiteWork) -> dict[str, Any]:
+    return {
+        "snapshot": work.notes["snapshot"],
+        "paths": work.notes["paths"],
+        "number": work.number,
+        "media": work.generation.media,
+        "uid": work.site.uid,
+        "operation": work.operation_id,
+    }
 
 
 def load_dump(work: SiteWork) -> None:
@@ -229,7 +284,10 @@ def compare_with_manifest(work: SiteWork) -> None:
     """Compare the new generation with the snapshot's manifest: rows, objects, people, files, hashes."""
     manifest = work.notes["manifest"]
     found = measured(work, work.generation, manifest["content"]["sample"])
-    different = manifest_probe.differences(manifest, found)
+    _require_same(work, manifest_probe.differences(manifest, found))
+
+
+def _require_same(work: SiteWork, different: list[str]) -> None:
     if different:
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise ProvisionError(f"{work.slug}: what was restored is not the snapshot: {'; '.join(different[:3])}{more}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import comparing, control_plane, copying, export, pages, rehearsal, restoring, snapshot, switch
+from backup import comparing, control_plane, copying, export, pages, placing, rehearsal, restoring, snapshot, switch
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -67,6 +67,7 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "snapshots": _snapshots,
     "manifest": _manifest,
     "fetch": restoring.fetch,
+    "place": placing.place,
     "code": restoring.code,
     "check": _check,
     "plan": _plan,
@@ -80,6 +81,7 @@ WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "load": restoring.load,
     "rewrite": restoring.rewrite,
     "measure": restoring.measure,
+    "put-back": placing.put_back,
     "compare": comparing.compare,
     "copy": copying.code,
     "twins": copying.twins,
