@@ -7,11 +7,10 @@ what happened meanwhile is observed: a cut stream never counts as a success (A6)
 
 import hashlib
 import io
-import os
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,7 +27,7 @@ import docker  # noqa: E402
 from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
 
-from provisioner.adapters.engine import TRANSIENT, Engine  # noqa: E402
+from provisioner.adapters.engine import TRANSIENT, Engine, receive  # noqa: E402
 
 if _hidden:
     del sys.modules["paramiko"]
@@ -36,7 +35,6 @@ if _hidden:
 STOP_SECONDS = 10  # grace between SIGTERM and SIGKILL
 ONE_SHOT_SECONDS = 300
 WAIT_SECONDS = 15  # how long one look at a one-shot that runs may take
-_CHUNK = 1 << 20  # bytes of a file that are held at once
 # Rotated everywhere: unrotated logs that fill the disk are what users of such systems suffer most.
 _LOGS = LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"})
 
@@ -191,9 +189,9 @@ class DockerHost:
         """
         self._create_one_shot(holder)
         try:
-            self.call(lambda api: _receive(api, holder.name, path, target, size, sha256))
-        except NotFound as error:
-            raise ProvisionError(f"host {self.name}: {error.explanation}") from None
+            self.call(lambda api: receive(api, holder.name, path, target, size, sha256))
+        except APIError as error:
+            raise ProvisionError(f"host {self.name}: {path}: {error.explanation}") from None
         finally:
             self.remove(holder.name)
 
@@ -340,35 +338,3 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
-
-
-class _Chunks:
-    """The engine's answer as tarfile reads it."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-
-    def read(self, _size: int = -1) -> bytes:
-        return next(self._chunks, b"")
-
-
-def _receive(api: docker.APIClient, name: str, path: str, target: Path, size: int, sha256: str) -> None:
-    """Write the file ``path`` of a container to ``target``, as it comes, readable by its owner alone."""
-    chunks, _state = api.get_archive(name, path, chunk_size=_CHUNK)
-    stream: Any = _Chunks(iter(chunks))  # it is asked for no more than to be read
-    digest, received = hashlib.sha256(), 0
-    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as out:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                entry = archive.next()
-                file = archive.extractfile(entry) if entry else None
-                while file and (chunk := file.read(_CHUNK)):
-                    out.write(chunk)
-                    digest.update(chunk)
-                    received += len(chunk)
-        except tarfile.TarError as error:
-            raise ConnectionError(f"{received} of {size} bytes of {path} arrived: {error}") from None
-        out.flush()
-        os.fsync(out.fileno())
-    if received != size or digest.hexdigest() != sha256:
-        raise ConnectionError(f"{received} bytes of {path} arrived that are not its {size} bytes")
