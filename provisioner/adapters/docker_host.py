@@ -25,8 +25,8 @@ import docker  # noqa: E402
 from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
 
-from provisioner.adapters.archive import pack, receive, unpack  # noqa: E402
-from provisioner.adapters.engine import TRANSIENT, Engine  # noqa: E402
+from provisioner.adapters.archive import pack, unpack  # noqa: E402
+from provisioner.adapters.engine import TRANSIENT, Engine, receive  # noqa: E402
 
 if _hidden:
     del sys.modules["paramiko"]
@@ -222,8 +222,8 @@ class DockerHost:
         self._create_one_shot(holder)
         try:
             self.call(lambda api: receive(api, holder.name, path, target, size, sha256))
-        except NotFound as error:
-            raise ProvisionError(f"host {self.name}: {error.explanation}") from None
+        except APIError as error:
+            raise ProvisionError(f"host {self.name}: {path}: {error.explanation}") from None
         finally:
             self.remove(holder.name)
 

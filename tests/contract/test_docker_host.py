@@ -1,6 +1,7 @@
 """One contract for a Docker host, whether its engine is this machine's or behind a real sshd."""
 
 import contextlib
+import hashlib
 import secrets
 import subprocess
 import threading
@@ -203,6 +204,24 @@ def test_a_one_shot_works_on_the_data_root(host: DockerHost, name: str, image: s
     host.run(whole).require_success("writing")
     part = one_shot(host, name, image, ["cat", "/d/file"], binds=[Bind("d", "/d", read_only=True)], user="4321:4321")
     assert host.run(part).output == "kept\n"
+
+
+def test_a_file_is_fetched_whole_or_not_at_all(host: DockerHost, name: str, image: str, tmp_path: Path) -> None:
+    script = "mkdir -p /host/f && head -c 30000000 /dev/urandom > /host/f/file && sha256sum /host/f/file"
+    maker = one_shot(host, name, image, ["sh", "-c", script], binds=[Bind("", "/host")], capabilities=FILE_CAPABILITIES)
+    digest = host.run(maker).require_success("writing").split()[0]
+    holder = one_shot(host, name, image, ["never-run"], binds=[Bind("f", "/f", read_only=True)])
+    target = tmp_path / "file"
+    host.fetch(holder, "/f/file", target, size=30_000_000, sha256=digest)
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == digest
+    assert target.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Unavailable, match="30000000 bytes of /f/file arrived"):
+        host.fetch(holder, "/f/file", target, size=30_000_001, sha256=digest)
+    with pytest.raises(ProvisionError, match="/f/none"):
+        host.fetch(holder, "/f/none", target, size=1, sha256=digest)
+    with pytest.raises(OSError, match="No space left"):
+        host.fetch(holder, "/f/file", Path("/dev/full"), size=30_000_000, sha256=digest)
+    assert host.inspect(name) is None
 
 
 def test_a_program_that_does_not_exist_is_told(host: DockerHost, name: str, image: str) -> None:

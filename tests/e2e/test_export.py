@@ -27,7 +27,7 @@ FILL = r"""
 require '/srv/wordpress/wp-load.php';
 require ABSPATH . 'wp-admin/includes/image.php';
 wp_set_current_user(1);
-$category = wp_create_term('Sorties', 'category')['term_id'];
+$category = wp_insert_term('Sorties', 'category')['term_id'];
 wp_insert_term('Lecture', 'post_tag');
 $photo = imagecreatetruecolor(1400, 900);
 $attachments = [];
