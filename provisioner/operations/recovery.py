@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlmodel import col, select
 
+from provisioner import records
 from provisioner.errors import BadInput, NeedsHand
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
@@ -81,10 +82,10 @@ def undo(installation: Installation, subject: str, progress: Progress = no_progr
     return _go_on(installation, subject, progress, backwards=True)
 
 
-def is_unfinished(installation: Installation, subject: str) -> bool:
-    """Return whether an operation on ``subject`` has not ended well."""
+def has_ended(installation: Installation, subject: str) -> bool:
+    """Return whether ``subject`` is a site on which nothing is unfinished."""
     with installation.store.transaction() as session:
-        return unfinished(session, subject) is not None
+        return records.find_site(session, subject) is not None and unfinished(session, subject) is None
 
 
 def plan_of_undo(installation: Installation, subject: str) -> list[str]:

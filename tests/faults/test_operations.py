@@ -217,7 +217,7 @@ def test_invite_killed_unrecorded(crowded: Town, resident: str, step: str, then:
     crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
     crowded.run(then, resident, *(["--yes"] if then == "undo" else []))
     assert len(invitations(crowded, resident)) == before + (then == "resume")
-    assert crowded.run("doctor").stdout.startswith("all is well")
+    assert crowded.is_well()
 
 
 @pytest.mark.parametrize("then", ["resume", "undo"])

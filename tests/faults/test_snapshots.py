@@ -67,7 +67,8 @@ class Place:
             name.removeprefix(f"{SITE}_") for name in after["databases"] if name.startswith(f"{SITE}_")
         }
         assert not list(site.glob("backup/*.sql"))
-        running = [c.name for c in town.docker().containers.list(filters={"label": f"provision.site={SITE}"})]
+        labels = [f"provision.namespace={town.namespace}", f"provision.site={SITE}"]
+        running = [c.name for c in town.docker().containers.list(filters={"label": labels})]
         assert running == [f"{town.namespace}.site.{SITE}.{serving}"]
         assert town.json("restore", SITE, "--snapshot", self.snapshot, "--dry-run")["snapshot"] == self.snapshot
         assert town.run("doctor", code=None).stdout.startswith("all is well")
