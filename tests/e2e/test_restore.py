@@ -27,7 +27,7 @@ def site(town: Town) -> Town:
     }
     rows = ", ".join(f"('{name}', '{escape(value)}')" for name, value in values.items())
     town.sql(
-        f"USE {SITE}_1; INSERT INTO wp_options (option_name, option_value) VALUES {rows};"
+        f"USE {SITE}_1; REPLACE INTO wp_options (option_name, option_value) VALUES {rows};"
         f"INSERT INTO wp_postmeta (post_id, meta_key, meta_value) VALUES (1, 'essai', '{escape(nested)}');"
         f"UPDATE wp_posts SET post_content = CONCAT(post_content, '<a href=\"https://{old}/x\">x</a>') WHERE ID = 1;"
     )
