@@ -114,7 +114,9 @@ def test_no_exit_code_but_0_is_a_success(
         pretend.unlink()
     assert f"(exit code {code})" in outcome["outcome"]
     assert taken(night) == recorded
-    assert set(known) <= set(snapshots(night))
+    left = snapshots(night)
+    assert known[-1] in left
+    assert verb == "prune" or set(known) <= set(left)
 
 
 def test_a_repository_that_is_gone_is_told_and_not_made_anew(night: Town) -> None:
@@ -294,8 +296,10 @@ def test_a_night_on_which_much_goes_wrong(night: Town) -> None:
     """D3, D16: one site is corrupt, one repository full, one target unreachable: the others are saved, all is told."""
     before = {slug: snapshots(night, slug) for slug in (SITE, BROKEN, FULL, AWAY)}
     with corrupt(night), full(night), unreachable(night):
-        said = night.run("backup", "--all", code=5)
-        answer = json.loads(night.run("backup", "--all", "--json", code=5).stdout)
+        said = night.run("backup", "--all", code=1)
+        answer = json.loads(night.run("backup", "--all", "--json", code=1).stdout)
+    assert "Traceback" not in said.stdout
+    assert 'File "' not in said.stdout
     assert said.stdout.splitlines()[-1] == f"2 of 5 well; failed: {AWAY}, {BROKEN}, {FULL}"
     outcomes = {one["slug"]: one for one in answer}
     assert {slug for slug, one in outcomes.items() if one["exit_code"] == 0} == {SITE, "control-plane"}
@@ -319,7 +323,7 @@ def corrupt(town: Town) -> Iterator[None]:
         f"USE {database}; CREATE TABLE {database}.wp_broken (a INT PRIMARY KEY) ENGINE=MyISAM; "
         f"INSERT INTO {database}.wp_broken SELECT seq FROM seq_1_to_1000; FLUSH TABLES"
     )
-    index = town.data_root / "database" / "data" / database / "wp_broken.MYI"
+    index = next((town.data_root / "database" / "data").rglob(f"{database}/wp_broken.MYI"))
     index.write_bytes(b"\0" * index.stat().st_size)
     try:
         yield

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pymysql
+
 from backup import comparing, control_plane, copying, export, pages, placing, rehearsal, restoring, snapshot, switch
 from backup.faults import Fault
 from backup.repository import Repository
@@ -111,6 +113,9 @@ def main() -> None:
     except Fault as fault:
         sys.stderr.write(f"{fault}\n")
         sys.exit(fault.exit_code)
+    except pymysql.MySQLError as error:  # such as a table that is damaged: one line, and it names the table
+        sys.stderr.write(f"the database: {error}\n")
+        sys.exit(1)
     finally:
         if verb == "take":
             snapshot.tidy()
