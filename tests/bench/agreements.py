@@ -26,9 +26,14 @@ def fill(registry: Registry) -> None:
         for number in range(MANY):
             slug = f"association-{number}"
             site = Site(
-                slug=slug, host_name=f"{slug}.x", host="local", profile="general", release="6.8", name=slug,
+                slug=slug,
+                host_name=f"{slug}.assos.localhost",
+                host="local",
+                profile="general",
+                release="6.8",
+                name=slug,
                 created_at=clock.now(),
-            )  # fmt: skip
+            )
             session.add(site)
         session.flush()
         for number, site in enumerate(session.exec(select(Site).where(Site.slug != "kayane")).all()):
