@@ -1,6 +1,7 @@
 """Questions to the state that several operations ask, and the record of a new association."""
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -77,9 +78,14 @@ def agreement(session: Session, site_id: int) -> Agreement:
     return session.exec(select(Agreement).where(Agreement.site_id == site_id)).one()
 
 
-def agreement_terms(record: Agreement) -> list[Term]:
+def agreement_terms(record: Agreement) -> Sequence[Term]:
     """Return the terms of an agreement, by the policy that it was made under."""
-    return terms(record.start, term_years=record.term_years, count=record.terms, notice_months=record.notice_months)
+    return _terms(record.start, record.term_years, record.terms, record.notice_months)
+
+
+@lru_cache(maxsize=5000)  # agreements share their first days: ten thousand begin on some three thousand
+def _terms(start: date, term_years: int, count: int, notice_months: int) -> tuple[Term, ...]:
+    return tuple(terms(start, term_years=term_years, count=count, notice_months=notice_months))
 
 
 def milestones(record: Agreement) -> Milestones:
@@ -104,9 +110,9 @@ def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminde
     return _reminders(record.start, record.term_years, record.terms, record.notice_months, policy)
 
 
-@lru_cache(maxsize=5000)  # agreements share their first days: ten thousand begin on some three thousand
+@lru_cache(maxsize=5000)
 def _reminders(start: date, term_years: int, count: int, notice_months: int, policy: str) -> list[Reminder]:
-    periods = terms(start, term_years=term_years, count=count, notice_months=notice_months)
+    periods = _terms(start, term_years, count, notice_months)
     return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
 
 

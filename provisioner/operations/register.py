@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from provisioner import clock, records
 from provisioner.agreement.reminders import Reminder, reminders
@@ -83,8 +83,10 @@ def due(installation: Installation, months: int) -> list[Due]:
     until = plus_months(today, months)
     with installation.store.transaction() as session:
         found = [
-            Due(on, site.slug, site.name, state, kind, term)
-            for site, agreement in _agreements(session)
+            Due(on, slug, name, state, kind, term)
+            for slug, name, agreement in session.exec(
+                select(Site.slug, Site.name, Agreement).where(Site.id == Agreement.site_id)
+            )
             for on, state, kind, term in _dates(agreement, today, until)
         ]
         planned = select(PlannedChange, Site, Agreement).where(
@@ -103,10 +105,11 @@ def due(installation: Installation, months: int) -> list[Due]:
 def statement(installation: Installation, year: int) -> list[Aid]:
     """Return the value of the aid in kind that each association was given in ``year``, so far as it is signed."""
     aid = installation.inventory.policy.aid
+    query = select(Site, Agreement).where(Site.id == Agreement.site_id).order_by(Site.slug)
     with installation.store.transaction() as session:
         return [
             _aid(aid, site, months, own_name=site.host_name != f"{site.slug}.{installation.inventory.domain}")
-            for site, agreement in _agreements(session)
+            for site, agreement in session.exec(query)
             if agreement.signed_on is not None and (months := _months_in_force(agreement, year)) > 0
         ]
 
@@ -148,11 +151,6 @@ def sheet_of_aid(year: int, items: Sequence[Aid]) -> bytes:
         ("année", "site", "association", "mois", "hébergement (€)", "domaine (€)", "accompagnement (€)", "total (€)"),
         rows,
     )
-
-
-def _agreements(session: Session) -> list[tuple[Site, Agreement]]:
-    query = select(Site, Agreement).where(Site.id == Agreement.site_id).order_by(Site.slug)
-    return list(session.exec(query).all())
 
 
 def _dates(agreement: Agreement, today: date, until: date) -> Iterator[tuple[date, str, str, int]]:

@@ -1,6 +1,6 @@
 """`provision status`: what needs a person first, then every site; or one site in detail, read from the site itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -66,7 +66,7 @@ class AgreementDetails:
     state: str
     start: date
     signed_on: date | None
-    terms: list[Term]
+    terms: Sequence[Term]
     notice_on: date | None
     terminated_on: date | None
     last_day: date
