@@ -18,9 +18,11 @@ def site(town: Town) -> Town:
     inner = f's:{len(old) + 8}:"https://{old}";'
     nested = f'a:1:{{s:1:"x";s:{len(inner)}:"{inner}";}}'
     escaped = json.dumps({"url": f"https://{old}/a"}).replace("/", "\\/")
+    link = f'<a href="//{old}">é</a>'
+    widget = f'a:1:{{s:7:"content";s:{len(link.encode())}:"{link}";}}'
     values = {
         "essai_nested": nested,
-        "widget_custom_html": f'a:1:{{i:2;a:1:{{s:7:"content";s:{len(old) + 17}:"<a href="//{old}">é</a>";}}}}',
+        "widget_custom_html": f'a:2:{{i:2;{widget}s:12:"_multiwidget";i:1;}}',
         "essai_json": escaped,
         "essai_percent": f"u=https%3A%2F%2F{old.replace(':', '%3A')}%2Fa",
         "essai_object": f'O:8:"Carnet_X":1:{{s:1:"u";s:{len(old) + 8}:"https://{old}";}}',
