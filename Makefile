@@ -9,8 +9,9 @@ BIN := .venv/bin
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-engine: ## Install and start a Docker engine where none answers, and mmdebstrap
+engine: ## Install and start a Docker engine where none answers, mmdebstrap, and what the agreement's PDF needs
 	@.ci/engine
+	@.ci/document-tools
 
 .venv/runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -38,7 +39,7 @@ demo: engine .venv/runtime ## Two associations with a WordPress site over HTTPS,
 
 test: engine .venv/dev ## The whole suite: real engine, MariaDB, nginx, SMTP server, sshd, browser
 	@.ci/test-tools
-	$(BIN)/pytest -m "not acceptance"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not acceptance"
 
 acceptance: engine .venv/dev ## What takes longer than CI should: every failpoint of every step, all releases
 	@.ci/test-tools
@@ -51,9 +52,11 @@ check: .venv/dev ## Format, lint, types, layers, sizes
 	$(BIN)/lint-imports
 	$(BIN)/python tests/house.py
 
-bench: engine .venv/dev ## Measure creating, backups and restores against their baselines; print the tables of docs/bench.md
+bench: engine .venv/dev ## Measure creating, backups, restores and agreements against their baselines; print the tables of docs/bench.md
 	$(BIN)/python -m tests.bench.bench
 	$(BIN)/python -m tests.bench.backups
+	$(BIN)/python -m tests.bench.reminders
+	$(BIN)/python -m tests.bench.agreements
 
 format: .venv/dev ## Format and sort
 	$(BIN)/ruff format provisioner templates tests

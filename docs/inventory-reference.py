@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -18,7 +19,7 @@ SCHEMA = DOCS / "inventory.schema.json"
 REFERENCE = DOCS / "inventory.md"
 
 _KINDS = {"mail_address": "mail address", "host_name": "host name", "_listen": "IP address", "_namespace": "name"}
-_PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
+_PLAIN = {str: "text", int: "integer", Decimal: "amount", float: "number", bool: "true or false", Path: "path"}
 _INTRODUCTION = """\
 # inventory.yaml, key by key
 

@@ -19,3 +19,15 @@ def last(session: Session, subject: str | None, count: int) -> list[Event]:
     if subject is not None:
         query = query.where(Event.subject == subject)
     return list(reversed(session.exec(query).all()))
+
+
+def all_of(session: Session, subject: str, kind: str) -> list[Event]:
+    """Return every event of one kind on ``subject``, oldest first."""
+    query = select(Event).where(Event.subject == subject, Event.kind == kind)
+    return list(session.exec(query.order_by(col(Event.id))).all())
+
+
+def newest(session: Session, subject: str, kind: str) -> Event | None:
+    """Return the newest event of one kind on ``subject``, if there is one."""
+    query = select(Event).where(Event.subject == subject, Event.kind == kind)
+    return session.exec(query.order_by(col(Event.id).desc())).first()

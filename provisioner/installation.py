@@ -68,6 +68,10 @@ class Installation:
         """Return where mails are written when no server is named."""
         return self.inventory.resolve(self.inventory.mail.folder)
 
+    def documents(self, slug: str) -> Path:
+        """Return the folder of an association's agreement: its document, and the signed copy."""
+        return self.inventory.resolve(self.inventory.conventions) / slug
+
     @property
     def has_secrets(self) -> bool:
         """Return whether the installation's keys and its certificate authority are there."""

@@ -6,6 +6,7 @@ Each key's documentation is its ``description`` here: the JSON schema for editor
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,8 +29,10 @@ from provisioner.fields import (
 )
 from provisioner.located_yaml import LocatedYaml
 
+Euros = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
 SHA256 = re.compile(r"[0-9a-f]{64}")
+REMOTE_TARGETS = ("sftp:", "rest:", "s3:", "b2:", "azure:", "gs:", "swift:", "rclone:")
 
 
 class Section(BaseModel):
@@ -45,6 +48,7 @@ class Council(Section):
     address: Line = Field(description="Postal address, on one line.")
     telephone: Line = Field(description="Telephone number shown to associations and in legal notices.")
     mail: MailAddress = Field(description="Where an association asks for help; shown on its login page.")
+    representative: Line | None = Field(None, description="Name and office of who signs agreements for the council.")
 
 
 class EdgeAddress(Section):
@@ -145,6 +149,11 @@ class Backup(Section):
         30, description="Days within which every site's newest snapshot is restored for proof."
     )
 
+    @property
+    def is_remote(self) -> bool:
+        """Return whether the target is reached over a network; otherwise it is a directory of this machine."""
+        return self.target.startswith(REMOTE_TARGETS)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Backup":
         if self.target.startswith("sftp:") and self.host_key is None:
@@ -187,6 +196,14 @@ class AgreementPolicy(Section):
     reminders: ReminderPolicy = Field(default_factory=ReminderPolicy, description="When reminders leave.")
 
 
+class AidPolicy(Section):
+    """What the council gives is worth, in euros; the defaults are assumptions, set your own."""
+
+    hosting_month: Euros = Field(Decimal("10.00"), description="Hosting of one site, updates and backups, per month.")
+    domain_year: Euros = Field(Decimal("15.00"), description="A domain name of the association's own, per year.")
+    support_year: Euros = Field(Decimal("50.00"), description="Training and support of one association, per year.")
+
+
 class SitePolicy(Section):
     """What one site may use."""
 
@@ -208,6 +225,7 @@ class UpgradePolicy(Section):
     freeze_seconds: Annotated[int, Field(ge=5, le=600)] = Field(
         60, description="Seconds for which an upgrade may refuse writes at most; a site that would need more is left."
     )
+    tell: bool = Field(True, description="Whether the administrators get a mail once their site was upgraded.")
 
 
 class ExtensionPolicy(Section):
@@ -242,6 +260,7 @@ class Policy(Section):
     """Rules that the council chooses."""
 
     agreement: AgreementPolicy = Field(default_factory=AgreementPolicy, description="Terms and notice.")
+    aid: AidPolicy = Field(default_factory=AidPolicy, description="Value of the aid in kind, in euros.")
     site: SitePolicy = Field(default_factory=SitePolicy, description="Limits of one site.")
     invitation_days: Annotated[int, Field(ge=1, le=60)] = Field(
         14, description="Days that an invitation's link is valid."
@@ -273,6 +292,9 @@ class Inventory(Section):
     hosts: Annotated[list[Host], Field(min_length=1)] = Field(description="Machines; sites are created on the first.")
     mail: Mail = Field(description="How mails leave.")
     backup: Backup = Field(default_factory=Backup, description="Where backups go.")
+    conventions: FilePath = Field(
+        Path("conventions"), description="Directory of the agreements' documents, and of the council's own template."
+    )
     base_image: BaseImage | None = Field(
         None,
         description="Base image to pull, with {suite}, such as debian:{suite}-slim; made by mmdebstrap by default.",
@@ -317,6 +339,23 @@ class Inventory(Section):
         """Return the directory of the control plane's own data."""
         return self.resolve(self.state)
 
+    @property
+    def backup_target(self) -> str:
+        """Return where backups go: a prefix of restic's, or the whole path of a directory."""
+        return self.backup.target if self.backup.is_remote else str(self.resolve(Path(self.backup.target)))
+
+    @property
+    def named_files(self) -> list[Path]:
+        """Return the files that a rebuilt control plane needs beside this one, as they are written here."""
+        backup, server = self.backup, self.mail.server
+        named = [
+            *(host.key_file for host in self.hosts),
+            server.password_file if server else None,
+            *(backup.credentials, backup.login_key, backup.prune_credentials),
+            *(source.archive for source in self.releases.values()),
+        ]
+        return list(dict.fromkeys(path for path in named if path is not None))
+
     def host(self, name: str) -> Host:
         """Return the host called ``name``.
 
@@ -340,8 +379,8 @@ def find(path: Path | None) -> Path:
     return next((place for place in DEFAULT_PLACES if place.exists()), DEFAULT_PLACES[0])
 
 
-def load(path: Path) -> Inventory:
-    """Read and check ``path``.
+def load(path: Path, as_if: Path | None = None) -> Inventory:
+    """Read and check ``path``; what it names lies relative to its own place, or to that of ``as_if``.
 
     Raises:
         BadInput: no such file, or a fault, with its line and column.
@@ -350,7 +389,7 @@ def load(path: Path) -> Inventory:
     if not os.path.exists(path):  # Path.exists raises on a name that is too long
         raise BadInput(f"{path}: no such inventory", "provision init   (asks for what it needs and writes one)")
     inventory = LocatedYaml(path).parse(Inventory)
-    inventory._path = path.absolute()
+    inventory._path = (as_if or path).absolute()
     return inventory
 
 

@@ -1,6 +1,7 @@
 """Questions to the state that several operations ask, and the record of a new association."""
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -9,7 +10,16 @@ from sqlmodel import Session, col, or_, select
 
 from provisioner import clock
 from provisioner.agreement.reminders import Reminder, ReminderPolicy, reminders
-from provisioner.agreement.terms import AgreementState, Milestones, Term, state_at, terms
+from provisioner.agreement.terms import (
+    AgreementState,
+    Closing,
+    Milestones,
+    Term,
+    closing,
+    last_day,
+    state_at,
+    terms,
+)
 from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
@@ -68,9 +78,14 @@ def agreement(session: Session, site_id: int) -> Agreement:
     return session.exec(select(Agreement).where(Agreement.site_id == site_id)).one()
 
 
-def agreement_terms(record: Agreement) -> list[Term]:
+def agreement_terms(record: Agreement) -> Sequence[Term]:
     """Return the terms of an agreement, by the policy that it was made under."""
-    return terms(record.start, term_years=record.term_years, count=record.terms, notice_months=record.notice_months)
+    return _terms(record.start, record.term_years, record.terms, record.notice_months)
+
+
+@lru_cache(maxsize=5000)  # agreements share their first days: ten thousand begin on some three thousand
+def _terms(start: date, term_years: int, count: int, notice_months: int) -> tuple[Term, ...]:
+    return tuple(terms(start, term_years=term_years, count=count, notice_months=notice_months))
 
 
 def milestones(record: Agreement) -> Milestones:
@@ -95,15 +110,21 @@ def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminde
     return _reminders(record.start, record.term_years, record.terms, record.notice_months, policy)
 
 
-@lru_cache(maxsize=5000)  # agreements share their first days: ten thousand begin on some three thousand
+@lru_cache(maxsize=5000)
 def _reminders(start: date, term_years: int, count: int, notice_months: int, policy: str) -> list[Reminder]:
-    periods = terms(start, term_years=term_years, count=count, notice_months=notice_months)
+    periods = _terms(start, term_years, count, notice_months)
     return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
 
 
-def planned_changes(session: Session, site_id: int) -> list[PlannedChange]:
-    """Return what is planned for a site and not done yet, by day."""
-    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == ChangeState.PLANNED)
+def closing_of(record: Agreement) -> Closing:
+    """Return how the site closes as things stand: never before tomorrow, so that it can be seen, and taken back."""
+    last = last_day(milestones(record), agreement_terms(record))
+    return closing(max(last, clock.today()), record.closing_days)
+
+
+def changes(session: Session, site_id: int, state: ChangeState = ChangeState.PLANNED) -> list[PlannedChange]:
+    """Return what is planned for a site (or was done, or cancelled), by day."""
+    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == state)
     return list(session.exec(query.order_by(col(PlannedChange.on))).all())
 
 
@@ -152,6 +173,11 @@ def snapshots(session: Session, site_id: int) -> list[Snapshot]:
     """Return the snapshots of a site that we remember, oldest first."""
     query = select(Snapshot).where(Snapshot.site_id == site_id)
     return list(session.exec(query.order_by(col(Snapshot.taken_at), col(Snapshot.id))).all())
+
+
+def last_snapshot(session: Session, site_id: int) -> Snapshot | None:
+    """Return the newest snapshot of a site that we remember."""
+    return max(snapshots(session, site_id), key=lambda snapshot: snapshot.taken_at, default=None)
 
 
 def last_drill(session: Session, site_id: int) -> Drill | None:

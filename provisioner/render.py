@@ -2,9 +2,19 @@
 
 from functools import cache
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
-from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2 import (
+    Environment,
+    FileSystemBytecodeCache,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+)
+
+from provisioner.errors import BadInput
 
 _PACKAGE = Path(__file__).parent
 
@@ -39,3 +49,24 @@ def text(template: str, **values: Any) -> str:
 def html(template: str, **values: Any) -> str:
     """Return ``template`` (a path below templates/) rendered as HTML: every value is escaped (H5)."""
     return _environment(resources("templates"), True).get_template(template).render(**values)
+
+
+def own_html(folder: Path, template: str, **values: Any) -> str:
+    """Return a template of the council's own, from ``folder``, rendered as `html` renders ours.
+
+    Raises:
+        BadInput: it is faulty, or names something that there is not; says in which line.
+
+    """
+    try:
+        return _environment(folder, True).get_template(template).render(**values)
+    except TemplateError as error:
+        raise BadInput(f"{folder / template}:{_line(error, template)}: {error.message}") from None
+
+
+def _line(error: TemplateError, template: str) -> int:
+    """Return the line of a template in which an error arose."""
+    if isinstance(error, TemplateSyntaxError):
+        return error.lineno
+    frames = walk_tb(error.__traceback__)
+    return max((line for frame, line in frames if frame.f_code.co_filename.endswith(template)), default=1)

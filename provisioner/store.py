@@ -1,8 +1,9 @@
 """The state database: SQLite by default, PostgreSQL by URL. One transaction at a time writes."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlmodel import Session, text
 
-from provisioner.errors import Unavailable
+from provisioner.errors import BadInput, Unavailable
 
 HEAD = "0006"  # the newest migration; a test compares it with what Alembic says
 BUSY_SECONDS = 5.0
@@ -56,6 +57,42 @@ class Store:
                 version = None
         if version != HEAD:
             raise Unavailable(f"the state database has version {version}, this code needs {HEAD}", "provision init")
+
+    @property
+    def path(self) -> Path:
+        """Return the file of an SQLite database.
+
+        Raises:
+            BadInput: it is none.
+
+        """
+        if not self.url.startswith("sqlite:///"):
+            raise BadInput(
+                "the state is in a PostgreSQL database, which only PostgreSQL's own tools copy",
+                "back it up with pg_dump beside provision",
+            )
+        return Path(self.url.removeprefix("sqlite:///"))
+
+    def copy_to(self, target: Path) -> None:
+        """Write a consistent copy of the database, by SQLite's own backup; whoever writes to it waits meanwhile.
+
+        Raises:
+            BadInput: it is no SQLite database.
+            Unavailable: it is missing, locked or damaged; what was written is no copy.
+
+        """
+        with (
+            self.transaction(),  # no writer can keep the copy from coming to its end
+            closing(sqlite3.connect(self.path)) as source,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            try:
+                source.backup(copy)
+                sound = copy.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+            except sqlite3.Error:
+                sound = False
+        if not sound:
+            raise Unavailable(f"{self.path}: its copy is not sound", "docs/needs-hand.md, the state is lost or old")
 
     def upgrade(self) -> None:
         """Create the tables, or bring them to the newest version."""

@@ -7,7 +7,7 @@ import typer.main
 
 from provisioner.cli.app import app
 
-MODULES, LINES, COMMANDS = 78, 400, 32
+MODULES, LINES, COMMANDS = 92, 400, 32
 
 
 def commands(group: typer.Typer) -> int:

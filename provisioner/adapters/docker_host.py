@@ -6,13 +6,11 @@ what happened meanwhile is observed: a cut stream never counts as a success (A6)
 """
 
 import hashlib
-import io
 import sys
-import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from provisioner.errors import ProvisionError
@@ -27,7 +25,8 @@ import docker  # noqa: E402
 from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
 
-from provisioner.adapters.engine import TRANSIENT, Engine  # noqa: E402
+from provisioner.adapters.archive import pack, unpack  # noqa: E402
+from provisioner.adapters.engine import TRANSIENT, Engine, receive  # noqa: E402
 
 if _hidden:
     del sys.modules["paramiko"]
@@ -150,6 +149,10 @@ class DockerHost:
             raise ProvisionError(
                 f"host {self.name}: {error.explanation}", "provision release build   (or provision doctor)"
             ) from None
+        except APIError as error:  # such as a directory to mount that is not there (any more)
+            if error.is_server_error():
+                raise
+            raise ProvisionError(f"host {self.name}: {name}: {error.explanation}", "provision doctor") from None
 
     def _start(self, name: str) -> None:
         try:
@@ -171,9 +174,17 @@ class DockerHost:
             exit_code = self._wait(one_shot.name, seconds)
             output = self.said(one_shot.name)
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
+            wanted = exit_code == 0 and one_shot.collect
+            files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
         finally:
             self.remove(one_shot.name)
-        return Outcome(exit_code, output, errors)
+        return Outcome(exit_code, output, errors, files)
+
+    def _collected(self, name: str, directory: str) -> dict[str, bytes]:
+        try:
+            return unpack(self.call(lambda api: b"".join(api.get_archive(name, directory)[0])))
+        except NotFound:
+            return {}
 
     def launch(self, one_shot: OneShot) -> None:
         """Start ``one_shot`` and do not wait for it; whoever launches it removes it.
@@ -182,6 +193,41 @@ class DockerHost:
             ProvisionError: its image is missing, or it does not start.
 
         """
+        self._create_one_shot(one_shot)
+        try:
+            if one_shot.files:
+                archive = pack(one_shot.files)
+                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
+            self._start(one_shot.name)
+        except Exception:
+            self.remove(one_shot.name)
+            raise
+
+    def said(self, name: str) -> str:
+        """Return what a container has printed so far."""
+        return self._logs(name, stdout=True)
+
+    def complaints(self, name: str) -> str:
+        """Return what a container has printed to standard error so far."""
+        return self._logs(name, stdout=False)
+
+    def fetch(self, holder: OneShot, path: str, target: Path, *, size: int, sha256: str) -> None:
+        """Bring the file ``path``, as ``holder`` sees it, to ``target`` on this machine; ``holder`` never runs.
+
+        Raises:
+            Unavailable: not all of its ``size`` bytes arrived, twice; what did lies in ``target`` (A6).
+            OSError: ``target`` cannot be written.
+
+        """
+        self._create_one_shot(holder)
+        try:
+            self.call(lambda api: receive(api, holder.name, path, target, size, sha256))
+        except APIError as error:
+            raise ProvisionError(f"host {self.name}: {path}: {error.explanation}") from None
+        finally:
+            self.remove(holder.name)
+
+    def _create_one_shot(self, one_shot: OneShot) -> None:
         api = self._api
         host_config = api.create_host_config(
             **self._one_shot_mounts(one_shot.binds),
@@ -202,22 +248,6 @@ class DockerHost:
             labels=dict(one_shot.labels),
             host_config=host_config,
         )
-        try:
-            if one_shot.files:
-                archive = _archive(one_shot.files)
-                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
-            self._start(one_shot.name)
-        except Exception:
-            self.remove(one_shot.name)
-            raise
-
-    def said(self, name: str) -> str:
-        """Return what a container has printed so far."""
-        return self._logs(name, stdout=True)
-
-    def complaints(self, name: str) -> str:
-        """Return what a container has printed to standard error so far."""
-        return self._logs(name, stdout=False)
 
     def _wait(self, name: str, seconds: float) -> int:
         """Return the exit code of ``name`` once it has really exited; a broken wait is repeated."""
@@ -360,13 +390,3 @@ class DockerHost:
     def role_labels(self, role: str) -> dict[str, str]:
         """Return the labels of what the host runs once."""
         return {LABEL_NAMESPACE: self.namespace, LABEL_ROLE: role}
-
-
-def _archive(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()

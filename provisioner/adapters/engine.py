@@ -1,10 +1,14 @@
 """The wire to one Docker engine: calls are bounded, repeated after a fault, and their answers whole (A6, A8)."""
 
 import contextlib
+import hashlib
+import os
 import struct
+import tarfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
@@ -19,6 +23,7 @@ from provisioner.model.container import Outcome
 ANSWER_SECONDS = 30  # how long one call to the engine may take
 RETURN_SECONDS = 45  # how long an engine may be away, counted from the call that missed it
 PING_SECONDS = 5
+_CHUNK = 1 << 20  # bytes of a file that are held at once
 TRANSIENT = (
     requests.ConnectionError,
     requests.Timeout,
@@ -143,6 +148,56 @@ def _execute(api: docker.APIClient, container: str, argv: Sequence[str], user: s
     if not nul or not code.endswith(b"\n"):
         raise ConnectionError(f"lost sight of a command in {container}")
     return Outcome(int(code), output.decode(errors="replace"), errors.decode(errors="replace"))
+
+
+def receive(api: docker.APIClient, name: str, path: str, target: Path, size: int, sha256: str) -> None:
+    """Write the file ``path`` of the container ``name`` to ``target`` as it comes, readable by its owner alone.
+
+    Raises:
+        APIError: there is no such file.
+        ConnectionError: what arrived is not the ``size`` bytes with that SHA-256.
+        OSError: ``target`` cannot be written.
+
+    """
+    url = f"{api.base_url}/v{api.api_version}/containers/{name}/archive"
+    options: dict[str, Any] = {"params": {"path": path}, "stream": True}
+    # Not by docker-py, which leaves a stream open that is not read to its end: the engine would wait for its reader,
+    # and answer nothing else about the container.
+    with contextlib.closing(api.get(url, timeout=ANSWER_SECONDS, **options)) as answer:
+        if not answer.ok:
+            raise APIError(str(answer.reason), answer, answer.json().get("message"))
+        received, digest = _write_first(_Chunks(answer.iter_content(_CHUNK)), target)
+    if (received, digest) != (size, sha256):
+        raise ConnectionError(f"{received} bytes of {path} arrived that are not its {size} bytes")
+
+
+def _write_first(stream: Any, target: Path) -> tuple[int, str]:
+    """Write the first file of a tar archive to ``target``; return how many bytes came, and their SHA-256."""
+    digest, received = hashlib.sha256(), 0
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as out:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                entry = archive.next()
+                file = archive.extractfile(entry) if entry else None
+                while file and (chunk := file.read(_CHUNK)):
+                    out.write(chunk)
+                    digest.update(chunk)
+                    received += len(chunk)
+        except tarfile.TarError as error:
+            raise ConnectionError(f"the stream ended after {received} bytes: {error}") from None
+        out.flush()
+        os.fsync(out.fileno())
+    return received, digest.hexdigest()
+
+
+class _Chunks:
+    """The engine's answer as tarfile reads it."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self._chunks, b"")
 
 
 def _streams(content: bytes) -> tuple[bytes, bytes]:

@@ -10,13 +10,12 @@ from provisioner.adapters import images
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
-from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome
 
 MOUNTED = "/repository"
 SECONDS = 6 * 3600  # no backup or restore of one site takes longer
 # restic's exit codes that have a name here (D4); any other than 0 is a failure as well.
 NO_REPOSITORY, LOCKED, WRONG_KEY = 10, 11, 12
-_REMOTE = ("sftp:", "rest:", "s3:", "b2:", "azure:", "gs:", "swift:", "rclone:")
 
 
 class RepositoryFault(ProvisionError):
@@ -31,6 +30,7 @@ class RepositoryFault(ProvisionError):
 class Repository:
     """One restic repository, and how a host reaches it."""
 
+    name: str  # of the site, or of the control plane
     address: str  # as restic sees it from inside the container
     directory: Path | None  # on the host, when it is one
     key: str
@@ -70,8 +70,9 @@ def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, p
     backup = inventory.backup
     target = backup.prune_target if pruning and backup.prune_target else backup.target
     credentials = backup.prune_credentials if pruning and backup.prune_credentials else backup.credentials
-    if target.startswith(_REMOTE):
+    if backup.is_remote:
         return Repository(
+            name=name,
             address=f"{target.rstrip('/')}/{name}",
             directory=None,
             key=key,
@@ -85,7 +86,7 @@ def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, p
             "name a target that the host reaches: sftp:… or rest:…",
         )
     directory = inventory.resolve(Path(target)) / name
-    return Repository(address=MOUNTED, directory=directory, key=key, credentials={})
+    return Repository(name=name, address=MOUNTED, directory=directory, key=key, credentials={})
 
 
 def call(
@@ -98,14 +99,84 @@ def call(
     labels: Mapping[str, str],
     repository: Repository | None = None,
     binds: Sequence[Bind] = (),
+    files: Mapping[str, bytes] | None = None,
 ) -> Any:
-    """Run one verb of the backup image's program on ``host``; return its answer.
+    """Run one verb of the backup image's program on ``host``, with ``files`` put into it; return its answer.
 
     Raises:
         RepositoryFault: restic did not succeed.
         ProvisionError: something else failed.
 
     """
+    return json.loads(_run(host, inventory, verb, request, name, labels, repository, binds, files or {}, "").output)
+
+
+def collect(
+    host: DockerHost,
+    inventory: Inventory,
+    verb: str,
+    request: Mapping[str, Any],
+    *,
+    directory: str,
+    name: str,
+    labels: Mapping[str, str],
+    repository: Repository,
+) -> tuple[Any, Mapping[str, bytes]]:
+    """Do as `call`; return the answer, and the files that lie in ``directory`` of the container then."""
+    outcome = _run(host, inventory, verb, request, name, labels, repository, (), {}, directory)
+    return json.loads(outcome.output), outcome.files
+
+
+def call_held(
+    host: DockerHost,
+    inventory: Inventory,
+    verb: str,
+    request: Mapping[str, Any],
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    repository: Repository,
+    binds: Sequence[Bind] = (),
+    files: Mapping[str, bytes] | None = None,
+) -> Any:
+    """Do as `call`, for who holds the repository's subject: a lock whose holder is dead is removed first (D5).
+
+    Raises:
+        ProvisionError: as `call`, or somebody who may be alive holds a lock.
+
+    """
+
+    def attempt() -> Any:
+        return call(
+            host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds, files=files
+        )
+
+    try:
+        return attempt()
+    except RepositoryFault as fault:
+        if fault.restic_exit_code != LOCKED:
+            raise
+    strangers = remove_dead_locks(host, inventory, repository, name, labels)
+    if strangers:
+        raise ProvisionError(
+            f"{repository.name}: its repository is locked by {', '.join(strangers)}, who may be alive",
+            "docs/needs-hand.md, a repository is locked",
+        )
+    return attempt()
+
+
+def _run(
+    host: DockerHost,
+    inventory: Inventory,
+    verb: str,
+    request: Mapping[str, Any],
+    name: str,
+    labels: Mapping[str, str],
+    repository: Repository | None,
+    binds: Sequence[Bind],
+    files: Mapping[str, bytes],
+    directory: str,
+) -> Outcome:
     content: dict[str, Any] = dict(request)
     if repository is not None:
         content["repository"] = repository.request
@@ -121,11 +192,12 @@ def call(
         network=repository.network if repository else "none",
         hostname=f"{host.identity}-{name.replace('.', '-')}"[:63].rstrip("-"),
         capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
-        files={"request.json": json.dumps(content).encode()},
+        files={**files, "request.json": json.dumps(content).encode()},
+        collect=directory,
     )
     outcome = host.run(one_shot, SECONDS)
     if outcome.exit_code == 0:
-        return json.loads(outcome.output)
+        return outcome
     said = " ".join(outcome.errors.split())[-700:] or f"{verb} ended with exit code {outcome.exit_code}"
     if repository is None or not said.startswith("restic "):
         raise ProvisionError(said)

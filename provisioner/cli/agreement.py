@@ -1,24 +1,58 @@
 """`provision agreement`."""
 
+from __future__ import annotations
+
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provisioner.cli import options
 
+if TYPE_CHECKING:
+    from provisioner.installation import Installation
+
 app = typer.Typer(no_args_is_help=True, help="Agreements: three years, renewed tacitly, nine years at most.")
+DAY = ["%Y-%m-%d"]
 
 
-@app.callback()
-def _group() -> None:
-    pass
+@app.command()
+def preview(
+    start: Annotated[datetime, typer.Option(formats=DAY, help="First day of the agreement.", show_default=False)],
+    notice_months: Annotated[
+        int | None, typer.Option(min=0, max=12, help="Notice period; the inventory's by default, else 3.")
+    ] = None,
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
+    """Show the terms, notice deadlines and reminders of an agreement for any first day; needs no installation.
+
+    \b
+    provision agreement preview --start 2028-02-29
+    """
+    from provisioner import inventory as inventories
+    from provisioner.cli import output
+    from provisioner.operations import register
+
+    place = inventories.find(inventory)
+    wanted = inventory is not None or place.exists()
+    policy = inventories.load(place).policy.agreement if wanted else inventories.AgreementPolicy()
+    found = register.preview(policy, start.date(), notice_months)
+    if json:
+        output.machine(found)
+        return
+    rows = [[str(n), str(t.start), str(t.end), str(t.notice_by or "-")] for n, t in enumerate(found.terms, 1)]
+    output.table(["term", "start", "end", "notice by"], rows)
+    columns = ["leaves on", "reminder", "term", "makes sense until"]
+    output.table(columns, [[str(r.on), r.kind, str(r.term), str(r.valid_until)] for r in found.reminders])
 
 
 @app.command()
 def sign(
     slug: options.Slug,
-    on: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Day of the signature.", show_default=False)],
+    on: Annotated[datetime, typer.Option(formats=DAY, help="Day of the signature.", show_default=False)],
+    copy: Annotated[Path | None, typer.Option(help="The signed copy, a PDF, to be kept.", show_default=False)] = None,
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -26,20 +60,198 @@ def sign(
     """Record that an agreement was signed: its site goes online, search engines are welcome.
 
     \b
-    provision agreement sign kayane --on 2026-09-01
+    provision agreement sign kayane --on 2026-09-01 --copy kayane-signed.pdf
     """
     from provisioner.cli import output
     from provisioner.installation import Installation
-    from provisioner.operations import sign as operation
+    from provisioner.operations import agreement as operation
 
     installation = Installation.open(inventory)
     if dry_run:
-        operation.check(installation, slug, on.date())
+        operation.check_signature(installation, slug, on.date(), copy)
         output.line(f"{slug}: would be online, signed on {on.date()}")
         return
     with output.progress(not json) as progress:
-        operation.sign(installation, slug, on.date(), progress)
+        operation.sign(installation, slug, on.date(), copy, progress)
     if json:
         output.machine({"slug": slug, "signed_on": on.date(), "state": "online"})
     else:
         output.line(f"{slug}: agreement signed on {on.date()}, the site is online")
+
+
+@app.command()
+def end(
+    slug: options.Slug,
+    on: Annotated[
+        datetime | None,
+        typer.Option(formats=DAY, help="Day of the notice; or first day without agreement.", show_default=False),
+    ] = None,
+    notice: Annotated[bool, typer.Option("--notice", help="Notice was given: no further term.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who gave notice.", show_default=False)] = None,
+    accept_late: Annotated[
+        bool, typer.Option("--accept-late", help="You decided that a late notice counts all the same.")
+    ] = False,
+    termination: Annotated[bool, typer.Option("--termination", help="It is terminated before its term.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is terminated.", show_default=False)] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take notice or termination back.")] = False,
+    inventory: options.Inventory = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Record notice or termination and plan the closing of the site; or take that back.
+
+    \b
+    provision agreement end kayane --on 2029-05-02 --notice --by 'Présidence de Kayane'
+    provision agreement end kayane --on 2027-01-01 --termination --reason 'the association is dissolved'
+    provision agreement end kayane --cancel
+    """
+    from provisioner.cli import output
+    from provisioner.errors import BadInput
+    from provisioner.installation import Installation
+    from provisioner.operations import agreement as operation
+
+    if (notice, termination, cancel).count(True) != 1:
+        raise BadInput("one of --notice, --termination and --cancel is expected", "provision agreement end --help")
+    _refuse_strays(notice=notice, termination=termination, on=on, by=by, reason=reason, accept_late=accept_late)
+    installation = Installation.open(inventory)
+    would = "would be" if dry_run else "is"
+    if cancel:
+        state = operation.take_back(installation, slug, dry_run=dry_run)
+        if json:
+            output.machine({"slug": slug, "state": state})
+        else:
+            output.line(f"{slug}: its agreement {would} {state.value} again; the closing that was planned is cancelled")
+        return
+    if on is None:
+        raise BadInput("--on DATE is missing", "provision agreement end --help")
+    if notice:
+        giver = operation.one_line("--by", by)
+        ending = operation.give_notice(installation, slug, on.date(), giver, accept_late=accept_late, dry_run=dry_run)
+    else:
+        ending = operation.terminate(
+            installation, slug, on.date(), operation.one_line("--reason", reason), dry_run=dry_run
+        )
+    if json:
+        output.machine(ending)
+        return
+    output.line(f"{slug}: its agreement {would} {ending.state.value}, its last day {would} {ending.ends}")
+    output.line(f"planned: read-only on {ending.read_only}, archived on {ending.archive}")
+    output.line(f"to take it back: provision agreement end {slug} --cancel")
+
+
+def _refuse_strays(
+    *,
+    notice: bool,
+    termination: bool,
+    on: datetime | None,
+    by: str | None,
+    reason: str | None,
+    accept_late: bool,
+) -> None:
+    """Refuse options that belong to another way of ending."""
+    from provisioner.errors import BadInput
+
+    for option, given, belongs in (
+        ("--by", by is not None, notice),
+        ("--accept-late", accept_late, notice),
+        ("--reason", reason is not None, termination),
+        ("--on", on is not None, notice or termination),
+    ):
+        if given and not belongs:
+            raise BadInput(f"{option} has no meaning here", "provision agreement end --help")
+
+
+@app.command("list")
+def list_due(
+    months: Annotated[int, typer.Option(min=0, max=1200, help="How many months ahead.")] = 12,
+    ics: Annotated[Path | None, typer.Option(help="Write a calendar to this file.", show_default=False)] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a spreadsheet to this file.", show_default=False)] = None,
+    statement: Annotated[
+        int | None, typer.Option(min=2000, max=2200, help="Instead: the value of the aid in this year.")
+    ] = None,
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
+    """List what is due: signatures, notice deadlines, renewals, ends, planned closings. Or state the aid's value.
+
+    \b
+    provision agreement list --months 6
+    provision agreement list --ics agreements.ics
+    provision agreement list --statement 2026 --csv aid-2026.csv
+    """
+    from provisioner.cli import output
+    from provisioner.errors import BadInput
+    from provisioner.installation import Installation
+    from provisioner.operations import register
+
+    installation = Installation.open(inventory)
+    if statement is not None:
+        if ics is not None:
+            raise BadInput("--statement is no calendar: leave out --ics")
+        _state_aid(installation, statement, csv, json)
+        return
+    items = register.due(installation, months)
+    if ics is not None:
+        output.to_file(ics, register.calendar(installation, items))
+    if csv is not None:
+        output.to_file(csv, register.sheet_of_due(items))
+    if json:
+        output.machine(items)
+    elif ics is None and csv is None:
+        if not items:
+            output.line(f"nothing is due in the next {months} months")
+            return
+        rows = [[str(i.on), i.slug, i.name, i.state, i.kind, str(i.term)] for i in items]
+        output.table(["on", "site", "name", "agreement", "due", "term"], rows)
+
+
+def _state_aid(installation: Installation, year: int, csv: Path | None, json: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import register
+
+    items = register.statement(installation, year)
+    if csv is not None:
+        output.to_file(csv, register.sheet_of_aid(year, items))
+    if json:
+        output.machine(items)
+    elif csv is None:
+        columns = ["site", "name", "months", "hosting", "domain", "support", "total (€)"]
+        rows = [[i.slug, i.name, *map(str, (i.months, i.hosting, i.domain, i.support, i.total))] for i in items]
+        output.table(columns, [*rows, ["total", "", "", "", "", "", str(sum(i.total for i in items))]])
+
+
+@app.command()
+def document(
+    slug: options.Slug,
+    to: Annotated[
+        Path | None, typer.Option(help="PDF file to write; conventions/SLUG/convention.pdf by default.")
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="Print it as HTML instead; changes nothing.")] = False,
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+) -> None:
+    """Make the agreement as a PDF to be signed; from then on it awaits its signature.
+
+    \b
+    provision agreement document kayane
+    provision agreement document kayane --html > kayane.html
+    """
+    import sys
+
+    from provisioner.cli import output
+    from provisioner.errors import BadInput
+    from provisioner.installation import Installation
+    from provisioner.operations import document as operation
+
+    if html and (to is not None or json):
+        raise BadInput("--html prints a page: leave out --to and --json")
+    installation = Installation.open(inventory)
+    if html:
+        sys.stdout.write(operation.html(installation, slug))
+        return
+    made = operation.make(installation, slug, to)
+    if json:
+        output.machine(made)
+    else:
+        output.line(f"{slug}: {made.file}")
+        output.line(f"once it is signed: provision agreement sign {slug} --on DATE --copy FILE.pdf")

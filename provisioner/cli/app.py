@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from provisioner.cli import agreement, backup, contact, create, init, look, mail, nightly, recover, release, upgrade
+from provisioner.cli import (
+    agreement,
+    backup,
+    contact,
+    create,
+    export,
+    init,
+    look,
+    mail,
+    nightly,
+    recover,
+    release,
+    upgrade,
+)
 from provisioner.errors import BadInput, ProvisionError
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ app.command()(upgrade.upgrade)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(backup.drill)
+app.command()(export.export)
 app.command()(nightly.nightly)
 app.command()(nightly.serve)
 app.command()(look.status)

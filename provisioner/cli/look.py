@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from provisioner.cli import options
 
 if TYPE_CHECKING:
+    from provisioner.installation import Installation
     from provisioner.operations.status import SiteDetails
 
 
@@ -16,6 +18,9 @@ def status(
     slug: Annotated[str | None, typer.Argument(help="A site; all of them if none is named.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="One line for the monitoring; exit code 0 well, 1 warning, 2 critical.")
+    ] = False,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="The snapshots that its repository holds, instead.")
     ] = False,
     inventory: options.Inventory = None,
     json: options.Json = False,
@@ -25,6 +30,7 @@ def status(
     \b
     provision status
     provision status kayane --json
+    provision status kayane --snapshots
     """
     from provisioner.cli import output
     from provisioner.errors import BadInput, ProvisionError
@@ -45,7 +51,12 @@ def status(
         first = next((f"; {output.about(item.subject, item.what)}" for item in overview.attention if item.pressing), "")
         output.line(f"PROVISION {word} - {len(overview.sites)} sites, {critical} critical, {pending} warnings{first}")
         raise typer.Exit(code)
+    if snapshots and slug is None:
+        raise BadInput("--snapshots looks into one repository: name its site", "provision status SLUG --snapshots")
     installation = Installation.open(inventory)
+    if slug is not None and snapshots:
+        _show_snapshots(installation, slug, json)
+        return
     if slug is not None:
         _show_site(operation.details(installation, slug), json)
         return
@@ -59,8 +70,32 @@ def status(
         output.line("no sites yet  →  provision create SLUG")
         return
     columns = ["site", "name", "state", "agreement", "release", "address"]
-    rows = [[s.slug, s.name, s.state, s.agreement, s.release, s.url] for s in overview.sites]
+    rows = [
+        [s.slug, s.name, s.state, s.agreement, f"{s.release} (behind)" if s.behind else s.release, s.url]
+        for s in overview.sites
+    ]
     output.table(columns, rows)
+
+
+def _show_snapshots(installation: Installation, slug: str, json: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import backup
+
+    found = backup.listing(installation, slug)
+    if json:
+        output.machine(found)
+        return
+    rows = [
+        [
+            one["snapshot"][:8],
+            _local(one["taken_at"]),
+            output.size(one["total_bytes"]),
+            str(one["files"]),
+            "yes" if one["recorded"] else "no",
+        ]
+        for one in found
+    ]
+    output.table(["snapshot", "taken", "size", "files", "recorded"], rows)
 
 
 def _show_site(site: SiteDetails, json: bool) -> None:
@@ -79,16 +114,37 @@ def _show_site(site: SiteDetails, json: bool) -> None:
         ("generation", f"{site.generation or '-'}, release {site.release}, WordPress {site.wordpress}, PHP {site.php}"),
         ("administrators", people or "-"),
         ("content", site.content_sha256 or "-"),
-        ("last backup", str(site.last_backup or "none")),
-        ("last drill", str(site.last_drill or "none")),
+        ("last backup", _local(site.last_backup)),
+        ("last drill", _local(site.last_drill)),
         (
             "agreement",
             f"{site.agreement.state}, from {site.agreement.start}, signed on {site.agreement.signed_on or '-'}",
         ),
+        ("last day", _last_day(site)),
     ):
         output.line(f"{label:<16}{value}")
+    for change in site.planned:
+        output.line(f"{'planned':<16}{change.kind} on {change.on}  →  provision agreement end {site.slug} --cancel")
     rows = [[str(n), str(t.start), str(t.end), str(t.notice_by or "-")] for n, t in enumerate(site.agreement.terms, 1)]
     output.table(["term", "start", "end", "notice by"], rows)
+
+
+def _last_day(site: SiteDetails) -> str:
+    """Return when the agreement ends, and why then."""
+    agreement = site.agreement
+    if agreement.terminated_on is not None:
+        return f"{agreement.last_day}, terminated"
+    if agreement.notice_on is not None:
+        return f"{agreement.last_day}, by notice of {agreement.notice_on}"
+    return (
+        str(agreement.last_day) if agreement.state == "final_term" else f"{agreement.last_day}, unless notice is given"
+    )
+
+
+def _local(moment: datetime | None) -> str:
+    from provisioner import clock
+
+    return f"{moment.astimezone(clock.PARIS):%Y-%m-%d %H:%M:%S}" if moment else "none"
 
 
 def log(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
-from provisioner.errors import ProvisionError
+from provisioner.errors import BadInput, ProvisionError
 from provisioner.journal.journal import Progress, no_progress
 
 WIDE = 2000  # columns of a table that goes to a file or a pipe
@@ -82,6 +83,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         grid.add_row(*(Text(visible(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else WIDE).print(grid)
+
+
+def to_file(path: Path, content: bytes) -> None:
+    """Write a file that was asked for, and say so on standard error.
+
+    Raises:
+        BadInput: it cannot be written there.
+
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    _log(f"written: {path}")
 
 
 def attention(subject: str, what: str, command: str) -> None:

@@ -48,8 +48,7 @@ def undo(
     from provisioner.operations import recovery
 
     installation = Installation.open(inventory)
-    back = not subject.startswith("host:") and not recovery.is_unfinished(installation, subject)
-    undo = _go_back if back else _take_back
+    undo = _go_back if recovery.has_ended(installation, subject) else _take_back
     undo(installation, subject, dry_run, json, yes)
 
 

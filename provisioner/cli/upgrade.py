@@ -42,7 +42,6 @@ def upgrade(
     from provisioner.cli import output
     from provisioner.errors import BadInput
     from provisioner.installation import Installation
-    from provisioner.operations import backup
     from provisioner.operations import upgrade as operation
 
     if bool(slugs) == everything:
@@ -50,7 +49,7 @@ def upgrade(
     if to and only == "extensions":
         raise BadInput("--to names a release of WordPress, --only extensions leaves it as it is", "give one of them")
     installation = Installation.open(inventory)
-    chosen = backup.sites(installation, list(dict.fromkeys(slugs or [])))
+    chosen = operation.sites(installation, list(dict.fromkeys(slugs or [])))
     first = [slug for slug in canary or [] if slug in chosen]
     if len(first) < len(canary or []):
         raise BadInput("a canary is one of the sites that are upgraded", "name it among them, or give --all")

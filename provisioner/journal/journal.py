@@ -91,12 +91,7 @@ class Journal(Generic[W]):
 
         """
         with self.store.transaction() as session:
-            earlier = unfinished(session, subject)
-            if earlier is not None:
-                raise Busy(
-                    f"{subject}: {earlier.kind} of {local_time(earlier)} by {earlier.holder} is unfinished",
-                    way_on(earlier),
-                )
+            refuse_unfinished(session, subject)
             record(session)
             now = clock.now()
             operation = Operation(kind=self.kind, subject=subject, arguments=arguments, holder=holder(), started_at=now)
@@ -275,6 +270,20 @@ def unfinished(session: Session, subject: str) -> Operation | None:
     return session.exec(
         select(Operation).where(Operation.subject == subject, col(Operation.state).in_(UNFINISHED))
     ).first()
+
+
+def refuse_unfinished(session: Session, subject: str) -> None:
+    """Refuse to go on where an earlier operation has not ended well: what it left would be taken for a result.
+
+    Raises:
+        Busy: there is one; says which, and the command that settles it.
+
+    """
+    earlier = unfinished(session, subject)
+    if earlier is not None:
+        raise Busy(
+            f"{subject}: {earlier.kind} of {local_time(earlier)} by {earlier.holder} is unfinished", way_on(earlier)
+        )
 
 
 def _holder(store: Store, subject: str) -> tuple[str, str]:

@@ -82,6 +82,7 @@ class OneShot:
         default_factory=dict
     )  # put below / before the start, never in argv or environment
     restart: str = "no"
+    collect: str = ""  # directory inside whose files come back when it ended well: small ones, they go through memory
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Outcome:
     exit_code: int
     output: str
     errors: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)  # what was collected, by path below that directory
 
     def require_success(self, what: str) -> str:
         """Return the output.

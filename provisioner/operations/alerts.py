@@ -13,18 +13,23 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, select
 
-from provisioner import clock, records
+from provisioner import clock, escrow, eventlog, records
 from provisioner.adapters import edge
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import unfinished
+from provisioner.keys import CONTROL_PLANE
 from provisioner.mail import outbox
 from provisioner.mail.messages import compose
 from provisioner.model.names import HostNames
 from provisioner.model.tables import Incident, Run, Site
+from provisioner.operations.backup import unsound
 from provisioner.probes import page
+from provisioner.steps.snapshot import TAKEN
 
+BACKUP_HOURS = 26  # a nightly backup, and two hours for a night that takes longer (D9)
+PROOF_DAYS = 35  # as a drill is due within 30 days, five nights for one that fails
 NIGHT_HOURS = 26  # a night, and two hours for one that takes longer
 FULL_DAYS = 14
 KNOWN_DAYS = 2  # over fewer days no line is drawn through the free space
@@ -56,10 +61,11 @@ class Attention:
 
 
 def on_record(session: Session, installation: Installation) -> Iterator[Attention]:
-    """Find what the records say is missing: a nightly run, space to come, administrators, answers."""
+    """Find what the records say is missing: backups, proofs, a nightly run, space to come, administrators, answers."""
     sites = records.live_sites(session)
     if sites:
         yield from _night(session, min(site.created_at for site in sites))
+    yield from _unsaved(session)
     for settings in installation.inventory.hosts:
         yield from _disk(session, settings.name)
     for site in sites:
@@ -70,6 +76,41 @@ def on_record(session: Session, installation: Installation) -> Iterator[Attentio
                             alarm="administrators")  # fmt: skip
     for row in session.exec(select(Incident).where(Incident.alarm == SILENT, col(Incident.ended_at).is_(None))):
         yield Attention(row.subject, row.what, row.command, row.critical, alarm=SILENT)
+
+
+def _unsaved(session: Session) -> Iterator[Attention]:
+    """Find what was not backed up last night, what is not proven, and an escrow that nobody wrote."""
+    sites = [site for site in records.live_sites(session) if records.serving_generation(session, site.key)]
+    since = {site.slug: (site.created_at, records.last_snapshot(session, site.key)) for site in sites}
+    for slug, (created, snapshot) in since.items():
+        yield from _missed(slug, created, snapshot.taken_at if snapshot else None)
+    if sites:
+        kept = eventlog.newest(session, CONTROL_PLANE, TAKEN)
+        yield from _missed(CONTROL_PLANE, min(site.created_at for site in sites), kept.at if kept else None)
+    for name in [*since, CONTROL_PLANE]:
+        if bad := unsound(session, name):
+            what = f"its repository was found damaged on {local(bad.at)}: {bad.data['reason']}"
+            yield Attention(
+                name,
+                what,
+                f"docs/backup.md, damaged; then: provision backup {name} --check",
+                critical=True,
+                alarm="repository",
+            )
+    for site in sites:
+        drill = records.last_drill(session, site.key)
+        if clock.now() - (drill.at if drill else site.created_at) > timedelta(days=PROOF_DAYS):
+            what = f"the last drill that went well was on {local(drill.at)}" if drill else "its backup was never proven"
+            yield Attention(site.slug, what, f"provision drill {site.slug}", alarm="drill")
+    if any(snapshot for _, snapshot in since.values()) and not eventlog.newest(session, CONTROL_PLANE, escrow.WRITTEN):
+        what = "the key of all backups lies on this machine alone: no escrow was written"
+        yield Attention(CONTROL_PLANE, what, "provision backup --escrow FILE", pressing=False)
+
+
+def _missed(subject: str, created: datetime, taken: datetime | None) -> Iterator[Attention]:
+    if clock.now() - (taken or created) > timedelta(hours=BACKUP_HOURS):
+        what = f"its last backup is of {local(taken)}" if taken else "it was never backed up"
+        yield Attention(subject, what, f"provision backup {subject}", critical=True, alarm="backup")
 
 
 def _night(session: Session, first_site: datetime) -> Iterator[Attention]:

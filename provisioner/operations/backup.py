@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlmodel import col, delete
+from sqlmodel import Session, col, delete
 
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
@@ -15,13 +15,23 @@ from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
-from provisioner.model.tables import Operation, Site, Snapshot
+from provisioner.keys import CONTROL_PLANE
+from provisioner.model.tables import Event, Operation, Site, Snapshot
+from provisioner.operations import control_plane
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import abandon_snapshot, ensure_repository, record_snapshot, take_snapshot, taken_at
+from provisioner.steps.snapshot import (
+    TAKEN,
+    abandon_snapshot,
+    ensure_repository,
+    record_snapshot,
+    take_snapshot,
+    taken_at,
+)
 
 KIND = "backup"
 CHECK_DAYS = 30  # nights in which all data of a repository are read once
 LARGEST_REMOVAL = 5  # snapshots that one pruning may remove without being asked twice (D7)
+_CHECKED, _UNSOUND = "repository checked", "repository not sound"  # events
 
 STEPS: tuple[Step[SiteWork], ...] = (
     Step("repository", ensure_repository, undo=nothing_to_undo),
@@ -31,8 +41,22 @@ STEPS: tuple[Step[SiteWork], ...] = (
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Whatever has a repository of its own: a site, or the control plane."""
+
+    name: str
+    host: str
+    site_id: int | None = None  # None: the control plane
+
+    @classmethod
+    def of(cls, site: Site) -> "Kept":
+        """Return a site as something that is kept."""
+        return cls(site.slug, site.host, site.key)
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What became of one site."""
+    """What became of one site, or of the control plane."""
 
     slug: str
     outcome: str
@@ -51,26 +75,28 @@ def work_on(installation: Installation, operation: Operation) -> SiteWork:
 
 
 def backup(installation: Installation, slugs: Sequence[str], progress: Progress = no_progress) -> list[Outcome]:
-    """Take a snapshot of each site, some at a time; one that fails stops no other (D16).
+    """Take a snapshot of each site, some at a time, then of the control plane; one that fails stops no other (D16).
 
     Raises:
         BadInput: a slug names no site; nothing was done.
 
     """
-    return _each(installation, slugs, lambda site: _backup_one(installation, site, progress))
+    return _each(installation, slugs, lambda kept: _backup_one(installation, kept, progress))
 
 
-def _backup_one(installation: Installation, site: Site, progress: Progress) -> Outcome:
-    work = take(installation, site.slug, progress)
-    taken = work.notes["taken"]
+def _backup_one(installation: Installation, kept: Kept, progress: Progress) -> Outcome:
+    if kept.site_id is None:
+        taken = control_plane.take(installation)
+    else:
+        taken = take(installation, kept.name, progress).notes["taken"]
     return Outcome(
-        site.slug,
+        kept.name,
         "backed up",
         snapshot=taken["snapshot"],
         new_bytes=taken["new_bytes"],
         total_bytes=taken["total_bytes"],
         files=taken["files"],
-        seconds=taken["seconds"],
+        seconds=taken.get("seconds", 0.0),
     )
 
 
@@ -102,20 +128,32 @@ def check(installation: Installation, slugs: Sequence[str]) -> list[Outcome]:
         BadInput: as `backup`.
 
     """
-    return _each(installation, slugs, lambda site: _check_one(installation, site))
+    return _each(installation, slugs, lambda kept: _check_one(installation, kept))
 
 
-def _check_one(installation: Installation, site: Site) -> Outcome:
-    part = f"{clock.today().toordinal() % CHECK_DAYS + 1}/{CHECK_DAYS}"
+def _check_one(installation: Installation, kept: Kept) -> Outcome:
+    with installation.store.transaction() as session:
+        bad = unsound(session, kept.name)
+    # What was found bad is read again first: it stays so until it is seen to be mended.
+    part = str(bad.data["part"]) if bad else f"{clock.today().toordinal() % CHECK_DAYS + 1}/{CHECK_DAYS}"
     try:
-        _ask_alone(installation, site, "check", {"part": part})
+        _ask_alone(installation, kept, "check", {"part": part})
     except restic.RepositoryFault as fault:
         with installation.store.transaction() as session:
-            eventlog.record(session, site.slug, "repository not sound", reason=fault.message)
+            eventlog.record(session, kept.name, _UNSOUND, part=part, reason=fault.message)
         raise
     with installation.store.transaction() as session:
-        eventlog.record(session, site.slug, "repository checked", part=part)
-    return Outcome(site.slug, f"sound, part {part} of the data read")
+        eventlog.record(session, kept.name, _CHECKED, part=part)
+    return Outcome(kept.name, f"sound, part {part} of the data read")
+
+
+def unsound(session: Session, name: str) -> Event | None:
+    """Return the check of a repository that failed and was not repeated with success since."""
+    bad = eventlog.newest(session, name, _UNSOUND)
+    if bad is None:
+        return None
+    later = [event for event in eventlog.all_of(session, name, _CHECKED) if (event.id or 0) > (bad.id or 0)]
+    return None if any(event.data["part"] == bad.data["part"] for event in later) else bad
 
 
 def prune(installation: Installation, slugs: Sequence[str], *, allow_many: bool = False) -> list[Outcome]:
@@ -125,25 +163,25 @@ def prune(installation: Installation, slugs: Sequence[str], *, allow_many: bool 
         BadInput: as `backup`.
 
     """
-    return _each(installation, slugs, lambda site: _prune_one(installation, site, allow_many))
+    return _each(installation, slugs, lambda kept: _prune_one(installation, kept, allow_many))
 
 
-def _prune_one(installation: Installation, site: Site, allow_many: bool) -> Outcome:
+def _prune_one(installation: Installation, kept: Kept, allow_many: bool) -> Outcome:
     keep = installation.inventory.backup.keep
     plan = _ask_alone(
         installation,
-        site,
+        kept,
         "plan",
         {"keep": [f"--keep-{unit}={count}" for unit, count in keep.model_dump().items() if count]},
         pruning=True,
     )
     going = [str(snapshot["id"]) for snapshot in plan["remove"]]
-    _refuse_wrong_clock(site.slug, plan, len(going), allow_many)
-    _ask_alone(installation, site, "prune", {"snapshots": going}, pruning=True)
+    _refuse_wrong_clock(kept.name, plan, len(going), allow_many)
+    _ask_alone(installation, kept, "prune", {"snapshots": going}, pruning=True)
     with installation.store.transaction() as session:
-        session.exec(delete(Snapshot).where(col(Snapshot.site_id) == site.key, col(Snapshot.snapshot).in_(going)))
-        eventlog.record(session, site.slug, "snapshots pruned", removed=len(going), kept=len(plan["keep"]))
-    return Outcome(site.slug, f"{len(going)} snapshots removed, {len(plan['keep'])} kept")
+        session.exec(delete(Snapshot).where(col(Snapshot.site_id) == kept.site_id, col(Snapshot.snapshot).in_(going)))
+        eventlog.record(session, kept.name, "snapshots pruned", removed=len(going), kept=len(plan["keep"]))
+    return Outcome(kept.name, f"{len(going)} snapshots removed, {len(plan['keep'])} kept")
 
 
 def _refuse_wrong_clock(slug: str, plan: dict[str, Any], count: int, allow_many: bool) -> None:
@@ -171,10 +209,13 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
         RepositoryFault: its repository cannot be read.
 
     """
+    kept = _kept(installation, [slug])[0]
     with installation.store.transaction() as session:
-        site = records.site(session, slug)
-        known = {row.snapshot: row for row in records.snapshots(session, site.key)}
-    found = _ask(installation, site, "snapshots", {"tags": [f"site:{slug}"]})
+        if kept.site_id is None:
+            known = {event.data["snapshot"] for event in eventlog.all_of(session, slug, TAKEN)}
+        else:
+            known = {row.snapshot for row in records.snapshots(session, kept.site_id)}
+    found = _ask(installation, kept, "snapshots", {"tags": [f"site:{slug}"]})
     return [
         {
             "snapshot": snapshot["id"],
@@ -194,78 +235,68 @@ def manifest(installation: Installation, site: Site, snapshot: str) -> dict[str,
         RepositoryFault: it cannot be read.
 
     """
-    return dict(_ask(installation, site, "manifest", {"snapshot": snapshot}))
+    return dict(_ask(installation, Kept.of(site), "manifest", {"snapshot": snapshot}))
 
 
 def _ask_alone(
-    installation: Installation, site: Site, verb: str, request: dict[str, Any], *, pruning: bool = False
+    installation: Installation, kept: Kept, verb: str, request: dict[str, Any], *, pruning: bool = False
 ) -> Any:
     """Ask something that no backup may run beside; a lock whose holder is dead is removed first (D5)."""
-    with lock.hold(installation.locks, site.slug) as free:
+    with lock.hold(installation.locks, kept.name) as free:
         if not free:
-            raise Busy(f"{site.slug}: an operation is running", f"provision status {site.slug}")
-        try:
-            return _ask(installation, site, verb, request, pruning=pruning)
-        except restic.RepositoryFault as fault:
-            if fault.restic_exit_code != restic.LOCKED:
-                raise
-        host = installation.host(site.host)
-        strangers = restic.remove_dead_locks(
-            host,
-            installation.inventory,
-            _repository(installation, site, pruning),
-            f"{host.namespace}.backup.{site.slug}",
-            host.role_labels("one-shot"),
-        )
-        if strangers:
-            raise ProvisionError(
-                f"{site.slug}: its repository is locked by {', '.join(strangers)}, who may be alive",
-                "docs/needs-hand.md, a repository is locked",
-            )
-        return _ask(installation, site, verb, request, pruning=pruning)
+            raise Busy(f"{kept.name}: an operation is running", f"provision status {kept.name}")
+        return _ask(installation, kept, verb, request, pruning=pruning, by=restic.call_held)
 
 
-def _ask(installation: Installation, site: Site, verb: str, request: dict[str, Any], *, pruning: bool = False) -> Any:
-    host = installation.host(site.host)
-    return restic.call(
+def _ask(
+    installation: Installation,
+    kept: Kept,
+    verb: str,
+    request: dict[str, Any],
+    *,
+    pruning: bool = False,
+    by: Callable[..., Any] = restic.call,
+) -> Any:
+    host, key = installation.host(kept.host), installation.keys.repository(kept.name)
+    return by(
         host,
         installation.inventory,
         verb,
         request,
-        name=f"{host.namespace}.backup.{site.slug}.{verb}",
+        name=f"{host.namespace}.backup.{kept.name}.{verb}",
         labels=host.role_labels("one-shot"),
-        repository=_repository(installation, site, pruning),
+        repository=restic.repository(installation.inventory, host, kept.name, key, pruning=pruning),
     )
 
 
-def _repository(installation: Installation, site: Site, pruning: bool) -> restic.Repository:
-    key = installation.keys.repository(site.slug)
-    return restic.repository(installation.inventory, installation.host(site.host), site.slug, key, pruning=pruning)
-
-
-def sites(installation: Installation, slugs: Sequence[str]) -> list[str]:
-    """Return the sites that are meant: those named, or all.
+def subjects(installation: Installation, slugs: Sequence[str]) -> list[str]:
+    """Return what is meant: what is named, or all sites and the control plane.
 
     Raises:
         BadInput: a slug names no site.
 
     """
-    return [site.slug for site in _sites(installation, slugs)]
+    return [kept.name for kept in _kept(installation, slugs)]
 
 
-def _sites(installation: Installation, slugs: Sequence[str]) -> list[Site]:
+def _kept(installation: Installation, slugs: Sequence[str]) -> list[Kept]:
+    plane = Kept(CONTROL_PLANE, control_plane.home(installation).name)
     with installation.store.transaction() as session:
-        return [records.site(session, slug) for slug in slugs] if slugs else records.live_sites(session)
+        if not slugs:
+            return [*map(Kept.of, records.live_sites(session)), plane]
+        return [plane if slug == CONTROL_PLANE else Kept.of(records.site(session, slug)) for slug in slugs]
 
 
-def _each(installation: Installation, slugs: Sequence[str], act: Callable[[Site], Outcome]) -> list[Outcome]:
-    """Do something to each site, some at a time; what fails is told, and stops no other."""
+def _each(installation: Installation, slugs: Sequence[str], act: Callable[[Kept], Outcome]) -> list[Outcome]:
+    """Do something to each, sites first and some at a time; what fails is told, and stops no other."""
 
-    def one(site: Site) -> Outcome:
+    def one(kept: Kept) -> Outcome:
         try:
-            return act(site)
+            return act(kept)
         except ProvisionError as error:
-            return Outcome(site.slug, error.message, error.exit_code, error.hint)
+            return Outcome(kept.name, error.message, error.exit_code, error.hint)
 
+    wanted = _kept(installation, slugs)
     with ThreadPoolExecutor(max_workers=installation.inventory.policy.parallel) as pool:
-        return list(pool.map(one, _sites(installation, slugs)))
+        done = list(pool.map(one, [kept for kept in wanted if kept.site_id is not None]))
+    return [*done, *(one(kept) for kept in wanted if kept.site_id is None)]  # the records tell of those snapshots then

@@ -102,9 +102,10 @@ def _remove_directory(host: DockerHost, slug: str) -> None:
 
 
 def _restart(installation: Installation, host: DockerHost, wanted: list[Expected]) -> None:
+    databases = mariadb.databases(host)
     for item in wanted:
         with lock.hold(installation.locks, item.site.slug) as free:
-            if free and not item.busy and not item.kept:
+            if free and not item.busy and not item.kept and item.names.database in databases:
                 policy = installation.inventory.policy.site
                 host.ensure_service(site_service(host.namespace, item.site, item.generation, policy))
 

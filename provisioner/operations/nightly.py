@@ -16,6 +16,7 @@ from provisioner.errors import Busy, NeedsHand, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import failpoint, lock
 from provisioner.journal.journal import Progress, holder, no_progress, stop_requested, stoppable
+from provisioner.keys import CONTROL_PLANE
 from provisioner.mail import agreements, outbox
 from provisioner.mail.messages import compose
 from provisioner.model.tables import UNSENT, ChangeState, Mail, PlannedChange, Run, Site
@@ -92,7 +93,12 @@ def _each(
 
 
 def _sites(installation: Installation) -> list[str]:
-    return backup.sites(installation, [])
+    with installation.store.transaction() as session:
+        return [site.slug for site in records.live_sites(session)]
+
+
+def _repositories(installation: Installation) -> list[str]:
+    return backup.subjects(installation, [])
 
 
 def _hosts(installation: Installation) -> list[str]:
@@ -107,16 +113,22 @@ def _unsaved(installation: Installation) -> list[str]:
     """Return what was not backed up since the night began: begun again, a night takes only what is left."""
     since = slot(clock.now(), installation.inventory.policy.nightly.hour)
     with installation.store.transaction() as session:
-        return [
-            site.slug
-            for site in records.live_sites(session)
-            if not any(since <= snapshot.taken_at for snapshot in records.snapshots(session, site.key))
-        ]
+        left = []
+        for site in records.live_sites(session):
+            last = records.last_snapshot(session, site.key)
+            if last is None or last.taken_at < since:
+                left.append(site.slug)
+    return [*left, CONTROL_PLANE]  # it remembers the snapshots of this night, whoever took them
 
 
 def _back_up(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
     parallel = installation.inventory.policy.parallel
-    return _each(installation, subjects, lambda slug: backup.backup(installation, [slug], progress), parallel)
+
+    def take(name: str) -> Sequence[Any]:
+        return backup.backup(installation, [name], progress)
+
+    sites = [name for name in subjects if name != CONTROL_PLANE]
+    return [*_each(installation, sites, take, parallel), *_each(installation, [CONTROL_PLANE], take)]
 
 
 def _check(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
@@ -262,12 +274,12 @@ def _digest(installation: Installation, _subjects: Sequence[str], _progress: Pro
 
 # Every job there is, the night's in the order in which the night does them. A new one is a line here.
 JOBS: tuple[Job, ...] = (
-    Job("backup", "a verified snapshot of every site", _unsaved, _back_up),
-    Job("check", "the repositories' structure, and a thirtieth of their data", _sites, _check),
+    Job("backup", "a verified snapshot of every site, then of the control plane", _unsaved, _back_up),
+    Job("check", "the repositories' structure, and a thirtieth of their data", _repositories, _check),
     Job("drill", "restores for proof that are due", drill.due, _drill),
     Job("upgrade", "what policy.nightly.upgrade allows", _upgradable, _upgrade),
     Job("expire", "kept generations whose days are over are removed", _past_their_days, _expire),
-    Job("prune", "snapshots that the retention does not keep are removed", _sites, _prune),
+    Job("prune", "snapshots that the retention does not keep are removed", _repositories, _prune),
     Job("edge", "certificates near their end are renewed", _hosts, _renew),
     Job("changes", "planned changes whose day has come are proposed", _changing, _propose),
     Job("remind", "what agreements call for today is queued", _to_remind, _remind),

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlmodel import col, select
 
+from provisioner import records
 from provisioner.errors import BadInput, NeedsHand
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
@@ -13,15 +14,16 @@ from provisioner.journal.step import Step
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
 from provisioner.operations import (
+    agreement,
     backup,
     copy_site,
     create,
     drill,
     expire,
+    export,
     init,
     invite,
     restore,
-    sign,
     upgrade,
 )
 from provisioner.operations import undo as going_back
@@ -36,16 +38,21 @@ class Recipe:
 
 
 RECIPES = {
+    agreement.SIGN: Recipe(agreement.SIGN_STEPS, agreement.work_on),
+    agreement.END: Recipe(agreement.END_STEPS, agreement.work_on),
+    agreement.KEEP: Recipe(agreement.KEEP_STEPS, agreement.work_on),
     backup.KIND: Recipe(backup.STEPS, backup.work_on),
     copy_site.KIND: Recipe(copy_site.STEPS, copy_site.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),
     drill.KIND: Recipe(drill.STEPS, drill.work_on),
     expire.KIND: Recipe(expire.STEPS, expire.work_on),
+    export.KIND: Recipe(export.STEPS, export.work_on),
     init.KIND: Recipe(init.STEPS, init.work_on),
     invite.KIND: Recipe(invite.STEPS, invite.work_on),
     restore.KIND: Recipe(restore.STEPS, restore.work_on),
+    restore.DATABASE_KIND: Recipe(restore.DATABASE_ALONE, restore.work_on),
+    restore.FILES_KIND: Recipe(restore.FILES_ALONE, restore.work_on),
     restore.INTRUSION_KIND: Recipe(restore.AFTER_INTRUSION, restore.work_on),
-    sign.KIND: Recipe(sign.STEPS, sign.work_on),
     upgrade.KIND: Recipe(upgrade.STEPS, upgrade.work_on),
     going_back.KIND: Recipe(going_back.STEPS, going_back.work_on),
 }
@@ -75,10 +82,10 @@ def undo(installation: Installation, subject: str, progress: Progress = no_progr
     return _go_on(installation, subject, progress, backwards=True)
 
 
-def is_unfinished(installation: Installation, subject: str) -> bool:
-    """Return whether an operation on ``subject`` has not ended well."""
+def has_ended(installation: Installation, subject: str) -> bool:
+    """Return whether ``subject`` is a site on which nothing is unfinished."""
     with installation.store.transaction() as session:
-        return unfinished(session, subject) is not None
+        return records.find_site(session, subject) is not None and unfinished(session, subject) is None
 
 
 def plan_of_undo(installation: Installation, subject: str) -> list[str]:

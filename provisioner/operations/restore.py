@@ -26,12 +26,19 @@ from provisioner.steps.generation import (
 )
 from provisioner.steps.site import SiteWork
 from provisioner.steps.snapshot import (
+    choose,
     code_differences,
+    compare_database,
     compare_with_manifest,
+    fetch_database,
     fetch_snapshot,
     load_dump,
     lock_out,
     measured,
+    migrate_database,
+    place_files,
+    put_files_back,
+    reserve_for_database,
     reserve_from_snapshot,
     rotate_salts,
     start_container,
@@ -59,6 +66,23 @@ _SERVING: tuple[Step[SiteWork], ...] = (
 )
 FROM_SNAPSHOT = (*_FILLED, *_STARTED)
 STEPS = (*FROM_SNAPSHOT, *_SERVING)
+DATABASE_KIND = "restore-database"
+DATABASE_ALONE = (
+    Step("reserve", reserve_for_database, undo=forget_generation),
+    Step("fetch", fetch_database, undo=discard_generation),
+    Step("files", prepare_files, undo=discard_generation),
+    Step("database", create_database, undo=discard_generation),
+    Step("load", load_dump, undo=discard_generation),
+    Step("compare", compare_database, undo=nothing_to_undo),
+    Step("migrate", migrate_database, undo=discard_generation),
+    *_STARTED,
+    *_SERVING,
+)
+FILES_KIND = "restore-files"
+FILES_ALONE: tuple[Step[SiteWork], ...] = (
+    Step("place", place_files, undo=put_files_back),
+    Step("probe", probe_generation, undo=nothing_to_undo),
+)
 INTRUSION_KIND = "restore-after-intrusion"
 # The salts are the site's: the generation before runs with the new ones too, so that going back revives no cookie.
 AFTER_INTRUSION = (
@@ -89,6 +113,7 @@ def work_on(installation: Installation, operation: Operation) -> SiteWork:
     work = SiteWork.of(installation, operation, int(operation.arguments["generation"]))
     work.notes["snapshot"] = operation.arguments["snapshot"]
     work.notes["manifest"] = operation.arguments["manifest"]
+    work.notes |= {key: operation.arguments[key] for key in ("from", "paths") if key in operation.arguments}
     return work
 
 
@@ -103,7 +128,7 @@ def plan(installation: Installation, slug: str, *, snapshot: str = "", at: datet
     with installation.store.transaction() as session:
         site = records.site(session, slug)
     found = backup.listing(installation, slug)
-    chosen = _chosen(slug, found, snapshot, at)
+    chosen = choose(slug, found, snapshot, at)
     manifest = backup.manifest(installation, site, chosen["snapshot"])
     for key, mine in (("site", slug), ("namespace", installation.namespace)):
         if manifest[key] != mine:
@@ -157,33 +182,72 @@ def restore_after_intrusion(installation: Installation, chosen: Plan, progress: 
     return carry_out(installation, chosen, INTRUSION_KIND, AFTER_INTRUSION, progress).number
 
 
+def restore_database(installation: Installation, chosen: Plan, progress: Progress = no_progress) -> int:
+    """Restore the snapshot's database alone; code and media are those that serve, and go on being shared.
+
+    Raises:
+        BadInput: nothing serves.
+        Busy, ProvisionError: as `restore`.
+
+    """
+    serving = _require_serving(installation, chosen.slug)
+    return carry_out(installation, chosen, DATABASE_KIND, DATABASE_ALONE, progress, {"from": serving}).number
+
+
+def restore_files(
+    installation: Installation, chosen: Plan, paths: Sequence[str], progress: Progress = no_progress
+) -> list[str]:
+    """Put files of the snapshot back where they were in the generation that serves; return which.
+
+    What they take the place of is kept beside them, as long as the generation is.
+
+    Raises:
+        BadInput: a path is not one below wp-content, or nothing serves.
+        Busy: somebody works on the site.
+        ProvisionError: the snapshot has no such file, or it failed; what was there is there.
+
+    """
+    for path in paths:
+        if not path or path.startswith("/") or ".." in path.split("/") or "\n" in path:
+            raise BadInput(f"{path!r} is no path below wp-content", "such as uploads/2026/11/photo.jpg")
+    number = _require_serving(installation, chosen.slug)
+    journal = Journal(installation.store, installation.locks, FILES_KIND, FILES_ALONE, progress)
+    with journal.subject(chosen.slug):
+        arguments = {
+            "generation": number, "snapshot": chosen.snapshot, "manifest": chosen.manifest,
+            "paths": [path.rstrip("/") for path in paths],
+        }  # fmt: skip
+        operation = journal.begin(chosen.slug, arguments)
+        work = work_on(installation, operation)
+        journal.carry_out(operation, work)
+    return list(work.notes["placed"])
+
+
+def _require_serving(installation: Installation, slug: str) -> int:
+    work = _serving_work(installation, slug)
+    if work is None:
+        raise BadInput(f"{slug}: nothing of it serves", f"provision restore {slug}")
+    return work.number
+
+
 def carry_out(
-    installation: Installation, chosen: Plan, kind: str, steps: Sequence[Step[SiteWork]], progress: Progress
+    installation: Installation,
+    chosen: Plan,
+    kind: str,
+    steps: Sequence[Step[SiteWork]],
+    progress: Progress,
+    more: dict[str, Any] | None = None,
 ) -> SiteWork:
     """Run a recipe that begins with a snapshot; return the finished work."""
     journal = Journal(installation.store, installation.locks, kind, steps, progress)
     with journal.subject(chosen.slug):
         with installation.store.transaction() as session:
             number = records.next_generation(session, records.site(session, chosen.slug).key)
-        arguments = {"generation": number, "snapshot": chosen.snapshot, "manifest": chosen.manifest}
+        arguments = {"generation": number, "snapshot": chosen.snapshot, "manifest": chosen.manifest, **(more or {})}
         operation = journal.begin(chosen.slug, arguments)
         work = work_on(installation, operation)
         journal.carry_out(operation, work)
     return work
-
-
-def _chosen(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime | None) -> dict[str, Any]:
-    if snapshot:
-        fitting = [one for one in found if one["snapshot"].startswith(snapshot)]
-        if len(fitting) > 1:
-            raise BadInput(f"{slug}: {len(fitting)} snapshots begin with {snapshot!r}", "give more of its id")
-        wanted = f"snapshot {snapshot!r}"
-    else:
-        fitting = [one for one in found if at is None or one["taken_at"] <= at]
-        wanted = f"snapshot of {at:%Y-%m-%d %H:%M} UTC or before" if at else "snapshot"
-    if not fitting:
-        raise BadInput(f"{slug}: there is no {wanted}", f"provision status {slug} --snapshots")
-    return fitting[-1]
 
 
 def _revived(installation: Installation, site: Site, manifest: dict[str, Any]) -> dict[str, list[str]] | None:

@@ -1,6 +1,6 @@
 """`provision status`: what needs a person first, then every site; or one site in detail, read from the site itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from provisioner import records
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.agreement.terms import Term
+from provisioner.agreement.terms import AgreementState, Term, last_day
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
@@ -33,6 +33,7 @@ class SiteLine:
     state: str
     agreement: str
     release: str
+    behind: bool  # it runs an older build than its release has
     url: str
 
 
@@ -51,7 +52,18 @@ class AgreementDetails:
     state: str
     start: date
     signed_on: date | None
-    terms: list[Term]
+    terms: Sequence[Term]
+    notice_on: date | None
+    terminated_on: date | None
+    last_day: date
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is to become of a site, unless it is taken back."""
+
+    on: date
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class SiteDetails:
     last_backup: datetime | None
     last_drill: datetime | None
     agreement: AgreementDetails
+    planned: list[Planned]
     problem: str | None
 
 
@@ -83,7 +96,7 @@ def overview(installation: Installation) -> Overview:
             *_operations(session, installation),
             *_mails(session),
             *alerts.on_record(session, installation),
-            *_unsigned(session),
+            *_agreements(session),
         ]
         sites = [
             SiteLine(
@@ -92,6 +105,7 @@ def overview(installation: Installation) -> Overview:
                 state=site.state.value,
                 agreement=_agreement(session, site).state,
                 release=site.release,
+                behind=_behind(session, site),
                 url=installation.url(site.host_name, site.host),
             )
             for site in session.exec(select(Site).order_by(Site.slug)).all()
@@ -118,6 +132,8 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         site = records.site(session, slug)
         generation = records.serving_generation(session, site.key)
         agreement = _agreement(session, site)
+        planned = [Planned(change.on, change.kind.value) for change in records.changes(session, site.key)]
+        backup, drill = records.last_snapshot(session, site.key), records.last_drill(session, site.key)
     facts: dict[str, Any] = {}
     content = problem = None
     if generation is not None:
@@ -138,9 +154,10 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         generation=generation.number if generation else None,
         administrators=facts.get("administrators"),
         content_sha256=content,
-        last_backup=None,
-        last_drill=None,
+        last_backup=backup.taken_at if backup else None,
+        last_drill=drill.at if drill else None,
         agreement=agreement,
+        planned=planned,
         problem=problem,
     )
 
@@ -171,8 +188,22 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
 
 def _agreement(session: Session, site: Site) -> AgreementDetails:
     record = records.agreement(session, site.key)
-    state = records.agreement_state(record)
-    return AgreementDetails(state.value, record.start, record.signed_on, records.agreement_terms(record))
+    terms = records.agreement_terms(record)
+    return AgreementDetails(
+        state=records.agreement_state(record).value,
+        start=record.start,
+        signed_on=record.signed_on,
+        terms=terms,
+        notice_on=record.notice_on,
+        terminated_on=record.terminated_on,
+        last_day=last_day(records.milestones(record), terms),
+    )
+
+
+def _behind(session: Session, site: Site) -> bool:
+    serving = records.serving_generation(session, site.key)
+    newest = records.release(session, site.release, site.host)
+    return serving is not None and newest is not None and serving.image != newest.image
 
 
 def _operations(session: Session, installation: Installation) -> Iterator[Attention]:
@@ -193,11 +224,21 @@ def _mails(session: Session) -> Iterator[Attention]:
         )
 
 
-def _unsigned(session: Session) -> Iterator[Attention]:
+def _agreements(session: Session) -> Iterator[Attention]:
     for site in records.live_sites(session):
-        if records.agreement(session, site.key).signed_on is None:
+        agreement = records.agreement(session, site.key)
+        planned = records.changes(session, site.key)
+        if agreement.signed_on is None:
             command = f"provision agreement sign {site.slug} --on DATE"
             yield Attention(site.slug, "its agreement is not signed yet", command, pressing=False)
+        elif planned:
+            what = ", ".join(f"{change.kind.value.replace('_', '-')} on {change.on.isoformat()}" for change in planned)
+            command = f"provision agreement end {site.slug} --cancel"
+            yield Attention(site.slug, f"planned: {what}; to take it back", command, pressing=False)
+        elif records.agreement_state(agreement) is AgreementState.EXPIRED:
+            what = "its agreement has expired, the site goes on; sign a new one, or plan the closing"
+            command = f"provision agreement end {site.slug} --on DATE --termination --reason TEXT"
+            yield Attention(site.slug, what, command)
 
 
 def _on_host(installation: Installation, host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:

@@ -1,5 +1,6 @@
 """`provision undo` of what ended well: back to the generation that served before, for as long as it is kept."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +52,14 @@ def plan(installation: Installation, slug: str) -> Plan:
 
     """
     leaving, arriving = _generations(installation, slug)
-    work = _looking(installation, slug, arriving)
-    mine, theirs = measured(work, arriving, {}), measured(work, leaving, {})
+    work = SiteWork(kind="look", operation_id=0, installation=installation, slug=slug, number=arriving.number)
+    with ThreadPoolExecutor(3) as pool:
+        mine = pool.submit(measured, work, arriving, {})
+        theirs = pool.submit(measured, work.beside(leaving.number), leaving, {})
+        since = pool.submit(compared, work, arriving, leaving)
     return Plan(
-        slug, leaving.number, arriving.number, arriving.wordpress, compared(work, arriving, leaving),
-        revived(mine, theirs),
+        slug, leaving.number, arriving.number, arriving.wordpress, since.result(),
+        revived(mine.result(), theirs.result()),
     )  # fmt: skip
 
 
@@ -89,10 +93,6 @@ def _generations(installation: Installation, slug: str) -> tuple[Generation, Gen
             f"provision status {slug} --snapshots   (and provision restore)",
         )
     return serving, usable[-1]
-
-
-def _looking(installation: Installation, slug: str, generation: Generation) -> SiteWork:
-    return SiteWork(kind="look", operation_id=0, installation=installation, slug=slug, number=generation.number)
 
 
 def report(chosen: Plan) -> list[str]:

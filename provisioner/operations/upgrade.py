@@ -13,12 +13,13 @@ from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
+from provisioner.mail import outbox
 from provisioner.model.tables import Generation, Operation, Release, Site
 from provisioner.operations import backup
 from provisioner.probes import host as host_probes
+from provisioner.steps.content import probe_site
 from provisioner.steps.generation import create_database, discard_generation, rest_previous
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import start_container
 from provisioner.steps.upgrade import (
     HeldBack,
     build_twins,
@@ -30,6 +31,8 @@ from provisioner.steps.upgrade import (
     rehearse,
     reserve_upgrade,
     switch,
+    tell_administrators,
+    warm_up,
 )
 
 KIND = "upgrade"
@@ -45,9 +48,11 @@ STEPS: tuple[Step[SiteWork], ...] = (
     Step("dismantle", dismantle_twins, undo=discard_twins),
     Step("files", prepare_upgrade, undo=discard_generation),
     Step("database", create_database, undo=discard_generation),
-    Step("container", start_container, undo=discard_generation),
+    Step("container", warm_up, undo=discard_generation),
     Step("switch", switch, undo=call_off_switch),
+    Step("observe", probe_site, undo=nothing_to_undo),
     Step("rest", rest_previous, undo=nothing_to_undo),
+    Step("tell", tell_administrators, undo=nothing_to_undo),
 )
 
 
@@ -84,6 +89,18 @@ def work_on(installation: Installation, operation: Operation) -> SiteWork:
     work = SiteWork.of(installation, operation, int(operation.arguments["generation"]))
     work.notes |= {key: operation.arguments[key] for key in ("from", "release", "packages", "freeze_seconds")}
     return work
+
+
+def sites(installation: Installation, slugs: Sequence[str]) -> list[str]:
+    """Return the sites that are meant: those named, or all.
+
+    Raises:
+        BadInput: a slug names no site.
+
+    """
+    with installation.store.transaction() as session:
+        found = [records.site(session, slug) for slug in slugs] if slugs else records.live_sites(session)
+    return [site.slug for site in found]
 
 
 def plans(
@@ -229,7 +246,9 @@ def _upgrade_one(installation: Installation, chosen: Plan, progress: Progress) -
     except ProvisionError as error:
         reason = f"{chosen.slug}: no fresh verified backup, so no upgrade: {error.message}"  # C1
         return Outcome(chosen.slug, reason, error.exit_code, error.hint)
-    return _upgrade_parts(installation, chosen, progress)
+    outcome = _upgrade_parts(installation, chosen, progress)
+    outbox.deliver_due(installation)
+    return outcome
 
 
 def _upgrade_parts(installation: Installation, chosen: Plan, progress: Progress) -> Outcome:

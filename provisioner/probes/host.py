@@ -191,9 +191,10 @@ def missing(host: DockerHost, wanted: list[Expected]) -> Iterator[Finding]:
             yield Finding(
                 item.site.slug,
                 f"database {item.names.database} is missing",
-                "restore it from a backup",
+                f"provision restore {item.site.slug}",
                 fixable=False,
             )
+            continue  # its container would not serve without
         if not item.kept and item.names.container not in running:
             yield Finding(item.site.slug, f"container {item.names.container} does not run", "provision doctor --fix")
 

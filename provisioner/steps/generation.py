@@ -91,8 +91,12 @@ def record_generation(
 
 def forget_generation(work: SiteWork) -> None:
     """Remove the generation's record; what it owned is gone."""
+    _forget(work, work.number)
+
+
+def _forget(work: SiteWork, number: int) -> None:
     with work.installation.store.transaction() as session:
-        mine = (col(Generation.site_id) == work.site.key, col(Generation.number) == work.number)
+        mine = (col(Generation.site_id) == work.site.key, col(Generation.number) == number)
         session.exec(delete(Generation).where(*mine))
 
 
@@ -173,7 +177,7 @@ def flip_back(work: SiteWork) -> None:
     if SERVED_BEFORE not in work.notes:
         return
     before = work.notes[SERVED_BEFORE]
-    if before is None:
+    if before is None or not exists(work, before):
         _move_current(work, _UNLINK, work.number)
     else:
         wake_generation(work, before)
@@ -238,10 +242,17 @@ def thaw(work: SiteWork, number: int) -> None:
 
 
 def rest_previous(work: SiteWork) -> None:
-    """Stop the generation that served before; it is kept for some days, and `provision undo` returns to it."""
+    """Stop the generation that served before; it is kept for some days, and `provision undo` returns to it.
+
+    On a host that was rebuilt there is nothing of it: then its record goes.
+    """
     before = work.notes.get(SERVED_BEFORE)
-    if before is not None:
+    if before is None:
+        return
+    if exists(work, before):
         rest_generation(work, before)
+    else:
+        _forget(work, before)
 
 
 def rest_generation(work: SiteWork, number: int) -> None:
@@ -250,6 +261,13 @@ def rest_generation(work: SiteWork, number: int) -> None:
     work.host.stop(names.container)
     if names.database in mariadb.databases(work.host):  # a site is restored because it was lost: nothing may be left
         mariadb.forbid_writes(work.host, names.database)
+
+
+def exists(work: SiteWork, number: int) -> bool:
+    """Return whether a generation of the site was made on its host as it is now: its socket has a directory."""
+    names = GenerationNames(work.installation.namespace, work.slug, number)
+    ticker = HostNames(work.installation.namespace).cron
+    return work.host.execute(ticker, ["test", "-d", f"/{names.socket_directory}"]).exit_code == 0
 
 
 def discard_generation(work: SiteWork) -> None:

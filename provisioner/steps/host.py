@@ -8,12 +8,12 @@ from sqlmodel import select
 from provisioner import clock, records
 from provisioner.adapters import edge, images, mariadb
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.errors import ProvisionError
+from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal.step import Work
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
 from provisioner.model.names import HostNames
-from provisioner.model.tables import Release, Site
+from provisioner.model.tables import Release, Site, Snapshot
 from provisioner.steps.routing import refresh_edge, rendered_edge
 
 DATABASE_UID = 20100  # of the user in the image; below every site's user id
@@ -80,9 +80,17 @@ class HostWork(Work):
 
 
 def make_authority(work: HostWork) -> None:
-    """Make the local certificate authority and the installation's secret, unless they exist."""
+    """Make the local certificate authority and the installation's keys, unless they exist."""
     work.installation.authority.ensure(work.installation.inventory.council.name)
-    work.installation.keys.ensure()
+    keys = work.installation.keys
+    with work.installation.store.transaction() as session:
+        in_use = session.exec(select(Snapshot.id)).first() is not None
+    if in_use and not keys.backups.exists():
+        raise Unavailable(
+            f"{keys.backups} is missing, and there are backups that nothing else opens",
+            "docs/needs-hand.md, a repository does not open",
+        )
+    keys.ensure()
 
 
 def build_images(work: HostWork) -> None:

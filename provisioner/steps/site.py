@@ -95,23 +95,34 @@ class SiteWork(Work):
         )
 
     def run_in_site(
-        self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+        self,
+        verb: str,
+        request: Mapping[str, Any],
+        files: Mapping[str, bytes] | None = None,
+        more: Sequence[Bind] = (),
     ) -> dict[str, Any]:
-        """Run one verb of the site's own program beside the generation, with its mounts, its user and ``files``."""
-        service = self.service
-        outcome = self.host.run(
-            OneShot(
-                name=f"{self.one_shot_prefix}.{verb}",
-                image=service.image,
-                labels={**service.labels, **self.operation_labels},
-                command=["php", SITE_PROGRAM, verb],
-                binds=service.binds,
-                user=service.user or "",
-                files={"request.json": json.dumps(request).encode(), **(files or {})},
-            )
-        )
+        """Run one verb of the site's own program beside the generation; return its answer."""
+        given = {"request.json": json.dumps(request).encode(), **(files or {})}
+        outcome = self.run_beside(verb, ["php", SITE_PROGRAM, verb], given, more)
         answer = json.loads(outcome.require_success(f"{self.slug}: {verb}"))
         return dict(answer)
+
+    def run_beside(
+        self, name: str, command: Sequence[str], files: Mapping[str, bytes], more: Sequence[Bind] = ()
+    ) -> Outcome:
+        """Run a command beside the generation, with its image, its mounts (and ``more``), its user and ``files``."""
+        service = self.service
+        return self.host.run(
+            OneShot(
+                name=f"{self.one_shot_prefix}.{name}",
+                image=service.image,
+                labels={**service.labels, **self.operation_labels},
+                command=command,
+                binds=[*service.binds, *more],
+                user=service.user or "",
+                files=files,
+            )
+        )
 
     @property
     def service(self) -> Service:

@@ -1,5 +1,7 @@
 """Snapshots: taken of the serving generation, fetched into a new one, compared with what they say of themselves."""
 
+import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,14 +10,16 @@ from sqlmodel import select
 
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
-from provisioner.errors import ProvisionError, Unavailable
+from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.inventory import Inventory
 from provisioner.model.container import Bind, Scratch
 from provisioner.model.names import LABEL_OPERATION
-from provisioner.model.tables import Generation, Release, Snapshot
+from provisioner.model.tables import Event, Generation, Release, Snapshot
 from provisioner.probes import manifest as manifest_probe
 from provisioner.steps.generation import record_generation
 from provisioner.steps.site import SiteWork, edge_image
 
+TAKEN = "snapshot taken"  # the event that tells of one
 _TIDY = """
 set -eu
 rm -rf "/host/$1"
@@ -30,16 +34,14 @@ def ask(
     repository: restic.Repository | None = None,
 ) -> Any:
     """Run one verb of the backup image for this operation."""
-    return restic.call(
-        work.host,
-        work.installation.inventory,
-        verb,
-        request,
-        name=f"{work.one_shot_prefix}.{verb}",
-        labels=work.operation_labels,
-        repository=repository,
-        binds=binds,
-    )
+    host, inventory = work.host, work.installation.inventory
+    name = f"{work.one_shot_prefix}.{verb}"
+    labels = work.operation_labels
+    if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
+        return restic.call_held(
+            host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds
+        )
+    return restic.call(host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds)
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
@@ -65,11 +67,24 @@ def identity(work: SiteWork) -> dict[str, Any]:
 
 
 def ensure_repository(work: SiteWork) -> None:
-    """Make the site's repository, before its first snapshot."""
+    """Make the site's repository, before its first snapshot on this target."""
     with work.installation.store.transaction() as session:
-        known = session.exec(select(Snapshot.id).where(Snapshot.site_id == work.site.key)).first()
-    if known is None:  # opening one costs most of a second: only where it may be missing
+        last = eventlog.newest(session, work.slug, TAKEN)
+    if is_first(last, work.installation.inventory):  # opening one costs most of a second: only where it may be missing
         ask(work, "initialize", {}, [], repository(work))
+
+
+def is_first(last: Event | None, inventory: Inventory) -> bool:
+    """Return whether the inventory's target is another than that of the ``last`` snapshot, if there was any.
+
+    One that is missing where the last snapshot went is never made anew: a person must look where it is.
+    """
+    return last is None or last.data.get("target") != target_mark(inventory)
+
+
+def target_mark(inventory: Inventory) -> str:
+    """Return what tells a target from another in the records; the target itself may hold a password."""
+    return hashlib.sha256(inventory.backup_target.encode()).hexdigest()[:12]
 
 
 def take_snapshot(work: SiteWork) -> None:
@@ -119,15 +134,21 @@ def record_snapshot(work: SiteWork) -> None:
                 seconds=taken["seconds"],
             )
         )
-        eventlog.record(session, work.slug, "snapshot taken", work.operation_id, **taken)
+        mark = target_mark(work.installation.inventory)
+        eventlog.record(session, work.slug, TAKEN, work.operation_id, target=mark, **taken)
 
 
 def abandon_snapshot(work: SiteWork) -> None:
     """Stop what takes the snapshot and remove its dump; a snapshot that is in the repository already is whole."""
+    remove_staging(work, _staging(work))
+
+
+def remove_staging(work: SiteWork, directory: str) -> None:
+    """Stop what this operation runs on the host, and remove the directory that it worked in."""
     work.host.remove_labelled(**{LABEL_OPERATION: str(work.operation_id)})
     work.run_as_root(
-        "tidy", ["sh", "-c", _TIDY, "tidy", _staging(work)], [Bind("", "/host")], image=edge_image(work.host)
-    ).require_success(f"{work.slug}: removing the dump")
+        "tidy", ["sh", "-c", _TIDY, "tidy", directory], [Bind("", "/host")], image=edge_image(work.host)
+    ).require_success(f"{work.slug}: removing {directory}")
 
 
 def _staging(work: SiteWork) -> str:
@@ -145,8 +166,10 @@ def reserve_from_snapshot(work: SiteWork) -> None:
 def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
     """Return the release that a snapshot ran on, with the very image if the host has it still.
 
+    A host that was rebuilt has not: there the release has moved on, with WordPress's corrections since then.
+
     Raises:
-        Unavailable: the host has neither the image nor one of the same WordPress.
+        Unavailable: the host has neither the image nor the release with the same WordPress or a later one.
 
     """
     with work.installation.store.transaction() as session:
@@ -161,7 +184,7 @@ def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
             content_key="",
             built_at=clock.now(),
         )
-    if built is None or built.wordpress != manifest["wordpress"]:
+    if built is None or _version(built.wordpress) < _version(manifest["wordpress"]):
         has = f"has WordPress {built.wordpress} instead" if built else "is not built"
         raise Unavailable(
             f"{work.slug}: the snapshot ran on release {manifest['release']} (WordPress {manifest['wordpress']}), "
@@ -171,8 +194,16 @@ def release_of(work: SiteWork, manifest: Mapping[str, Any]) -> Release:
     return built
 
 
+def _version(wordpress: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", wordpress)]
+
+
 def fetch_snapshot(work: SiteWork) -> None:
     """Restore the snapshot's files and dump into the new generation's directories."""
+    _fetch(work, files=True)
+
+
+def _fetch(work: SiteWork, *, files: bool) -> None:
     source = work.notes["manifest"]
     fetched = ask(
         work,
@@ -182,15 +213,66 @@ def fetch_snapshot(work: SiteWork) -> None:
             "number": work.number,
             "media": work.generation.media,
             "uid": work.site.uid,
-            "files": True,
+            "files": files,
             "identity": {"site": source["site"], "namespace": source["namespace"]},
         },
-        [Bind(work.names.site_directory, "/site")],
+        [Scratch(work.names.site_directory, "/site")],  # on a host that was rebuilt nothing of the site is there yet
         repository(work, source["site"]),
     )
     work.middle()
     if fetched != source:
         raise ProvisionError(f"{work.slug}: the manifest in snapshot {work.notes['snapshot']} is another one now")
+
+
+def reserve_for_database(work: SiteWork) -> None:
+    """Record the new generation: the snapshot's database, and the image, code and media that serve now."""
+    with work.installation.store.transaction() as session:
+        serving = records.generation(session, work.site.key, work.notes["from"])
+        release = Release(
+            name=serving.release, host=work.site.host, image=serving.image, wordpress=serving.wordpress,
+            php=serving.php, content_key="", built_at=clock.now(),
+        )  # fmt: skip
+        record_generation(session, work.site, work.number, release, serving.media)
+
+
+def fetch_database(work: SiteWork) -> None:
+    """Restore the snapshot's dump into the new generation's directory, beside the code that serves now."""
+    ask(work, "copy", {"from": work.notes["from"], "to": [work.number]}, inside(work))
+    _fetch(work, files=False)
+
+
+def migrate_database(work: SiteWork) -> None:
+    """Bring the snapshot's database to the version of the WordPress that serves now."""
+    work.run_in_site("upgrade", {"packages": []})
+
+
+def compare_database(work: SiteWork) -> None:
+    """Compare the new generation's database with the snapshot's manifest: rows, objects, people."""
+    different = manifest_probe.database_differences(work.notes["manifest"], measured(work, work.generation, {}))
+    _require_same(work, different)
+
+
+def place_files(work: SiteWork) -> None:
+    """Put files of the snapshot into their places, one rename each; what was there is kept beside them."""
+    answer = ask(work, "place", _placing(work), [Bind(work.names.site_directory, "/site")], repository(work))
+    work.middle()
+    work.note("placed", answer["files"])
+
+
+def put_files_back(work: SiteWork) -> None:
+    """Put back what the restored files took the place of."""
+    ask(work, "put-back", _placing(work), [Bind(work.names.site_directory, "/site")])
+
+
+def _placing(work: SiteWork) -> dict[str, Any]:
+    return {
+        "snapshot": work.notes["snapshot"],
+        "paths": work.notes["paths"],
+        "number": work.number,
+        "media": work.generation.media,
+        "uid": work.site.uid,
+        "operation": work.operation_id,
+    }
 
 
 def load_dump(work: SiteWork) -> None:
@@ -202,7 +284,10 @@ def compare_with_manifest(work: SiteWork) -> None:
     """Compare the new generation with the snapshot's manifest: rows, objects, people, files, hashes."""
     manifest = work.notes["manifest"]
     found = measured(work, work.generation, manifest["content"]["sample"])
-    different = manifest_probe.differences(manifest, found)
+    _require_same(work, manifest_probe.differences(manifest, found))
+
+
+def _require_same(work: SiteWork, different: list[str]) -> None:
     if different:
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise ProvisionError(f"{work.slug}: what was restored is not the snapshot: {'; '.join(different[:3])}{more}")
@@ -265,3 +350,23 @@ def inside(work: SiteWork) -> list[Bind]:
 def taken_at(snapshot: Mapping[str, Any]) -> datetime:
     """Return when one of restic's snapshots was taken."""
     return datetime.fromisoformat(str(snapshot["time"])).astimezone(UTC)
+
+
+def choose(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime | None) -> dict[str, Any]:
+    """Return the snapshot that is meant, of those ``found``, oldest first.
+
+    Raises:
+        BadInput: none fits, or several.
+
+    """
+    if snapshot:
+        fitting = [one for one in found if one["snapshot"].startswith(snapshot)]
+        if len(fitting) > 1:
+            raise BadInput(f"{slug}: {len(fitting)} snapshots begin with {snapshot!r}", "give more of its id")
+        wanted = f"snapshot {snapshot!r}"
+    else:
+        fitting = [one for one in found if at is None or one["taken_at"] <= at]
+        wanted = f"snapshot of {at:%Y-%m-%d %H:%M} UTC or before" if at else "snapshot"
+    if not fitting:
+        raise BadInput(f"{slug}: there is no {wanted}", f"provision status {slug} --snapshots")
+    return fitting[-1]

@@ -1,10 +1,8 @@
 """One contract for a Docker host, whether its engine is this machine's or behind a real sshd."""
 
 import contextlib
-import getpass
-import os
+import hashlib
 import secrets
-import signal
 import subprocess
 import threading
 import time
@@ -19,87 +17,10 @@ from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Host
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
-from tests.town import Town, free_port
+from tests.sshd import Sshd
+from tests.town import Town
 
-SSHD = "/usr/sbin/sshd"
 DETECTED = 60  # seconds within which a dead connection must be told (A8)
-
-
-class Sshd:
-    """A real sshd on loopback, with its own port, host key and authorised key."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        for name in ("host", "other-host", "login", "stranger"):
-            self._make_key(name)
-        (folder / "authorized_keys").write_text((folder / "login.pub").read_text())
-        self.start("host")
-
-    def _make_key(self, name: str) -> None:
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(self._folder / name)]
-        subprocess.run(command, check=True)
-
-    def start(self, host_key: str) -> None:
-        """Start serving, with one of the two host keys."""
-        Path("/run/sshd").mkdir(exist_ok=True)
-        log = self._folder / "log"
-        log.write_text("")
-        options = {
-            "ListenAddress": "127.0.0.1",
-            "Port": self.port,
-            "HostKey": self._folder / host_key,
-            "AuthorizedKeysFile": self._folder / "authorized_keys",
-            "PasswordAuthentication": "no",
-            "PermitRootLogin": "prohibit-password",
-            "PidFile": "none",
-            "StrictModes": "no",
-            "UsePAM": "no",
-        }
-        command = [SSHD, "-D", "-E", str(log), "-f", "/dev/null"]
-        for key, value in options.items():
-            command += ["-o", f"{key}={value}"]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while "listening" not in log.read_text():
-            assert time.monotonic() < deadline, f"sshd does not listen: {log.read_text()}"
-            time.sleep(0.02)
-
-    def _family(self) -> list[int]:
-        """Return the process ids of the listener and of its sessions (not of what runs in them)."""
-        assert self._process is not None
-        found = [self._process.pid]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
-
-    def kill(self) -> None:
-        """Kill the listener and all its sessions, as when a machine dies."""
-        for pid in self._family():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
-
-    def freeze(self) -> None:
-        """Stop listener and sessions without closing anything: connections are half open."""
-        for pid in self._family():
-            os.kill(pid, signal.SIGSTOP)
-
-    @property
-    def engine(self) -> str:
-        return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}"
-
-    def settings(self, *, host_key: str = "host", login: str = "login") -> dict[str, Any]:
-        """Return what the inventory needs to reach the engine behind this sshd."""
-        return {
-            "engine": self.engine,
-            "host_key": " ".join((self._folder / f"{host_key}.pub").read_text().split()[:2]),
-            "key_file": str(self._folder / login),
-        }
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +204,24 @@ def test_a_one_shot_works_on_the_data_root(host: DockerHost, name: str, image: s
     host.run(whole).require_success("writing")
     part = one_shot(host, name, image, ["cat", "/d/file"], binds=[Bind("d", "/d", read_only=True)], user="4321:4321")
     assert host.run(part).output == "kept\n"
+
+
+def test_a_file_is_fetched_whole_or_not_at_all(host: DockerHost, name: str, image: str, tmp_path: Path) -> None:
+    script = "mkdir -p /host/f && head -c 30000000 /dev/urandom > /host/f/file && sha256sum /host/f/file"
+    maker = one_shot(host, name, image, ["sh", "-c", script], binds=[Bind("", "/host")], capabilities=FILE_CAPABILITIES)
+    digest = host.run(maker).require_success("writing").split()[0]
+    holder = one_shot(host, name, image, ["never-run"], binds=[Bind("f", "/f", read_only=True)])
+    target = tmp_path / "file"
+    host.fetch(holder, "/f/file", target, size=30_000_000, sha256=digest)
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == digest
+    assert target.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Unavailable, match="30000000 bytes of /f/file arrived"):
+        host.fetch(holder, "/f/file", target, size=30_000_001, sha256=digest)
+    with pytest.raises(ProvisionError, match="/f/none"):
+        host.fetch(holder, "/f/none", target, size=1, sha256=digest)
+    with pytest.raises(OSError, match="No space left"):
+        host.fetch(holder, "/f/file", Path("/dev/full"), size=30_000_000, sha256=digest)
+    assert host.inspect(name) is None
 
 
 def test_a_program_that_does_not_exist_is_told(host: DockerHost, name: str, image: str) -> None:

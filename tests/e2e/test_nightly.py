@@ -1,5 +1,6 @@
 """The nightly run and the scheduler on real sites: what fails stops nothing else, what was missed is caught up."""
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.clock import PARIS
 from tests.town import Town, free_port
 
 DIED = -9
@@ -29,6 +31,12 @@ def folder(night: Town) -> Iterator[Path]:
     """The folder of mails; the inventory is as at first afterwards."""
     yield night.state / "mail"
     night.write_inventory()
+
+
+def noon(days: int) -> str:
+    """Return noon of a day to come, for PROVISION_NOW."""
+    day = datetime.now(PARIS) + timedelta(days=days)
+    return f"{day:%Y-%m-%d}T12:00"
 
 
 def rows(town: Town, query: str) -> list[tuple[Any, ...]]:
@@ -53,8 +61,6 @@ def jobs(said: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def run_json(town: Town, code: int, **environment: str) -> dict[str, Any]:
-    import json
-
     said: dict[str, Any] = json.loads(town.run("nightly", "--json", code=code, **environment).stdout)
     return said
 
@@ -79,7 +85,7 @@ def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folde
     night.write_inventory(mail={"sender": "associations@example.org", "server": server})
     night.sql("RENAME TABLE regart_1.wp_posts TO regart_1.lost")
     night.docker().containers.get(f"{night.namespace}.site.regart.1").stop()
-    tomorrow = (datetime.now() + timedelta(days=1)).replace(hour=12).isoformat(timespec="minutes")
+    tomorrow = noon(1)
     repository = night.folder / "backups" / "regart"
     hidden = repository.rename(repository.with_name("hidden"))
     repository.write_text("no repository")
@@ -108,7 +114,7 @@ def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folde
 def test_an_incident_is_told_once_when_it_begins_and_once_when_it_is_over(night: Town, folder: Path) -> None:
     """No night for 27 hours: status says so by itself; two watches send one mail; the night after it ends it."""
     before = len(operators(folder, "incident"))
-    later = (datetime.now() + timedelta(days=3)).replace(hour=12).isoformat(timespec="minutes")
+    later = noon(3)
     told = night.run("status", "--check", code=2, PROVISION_NOW=later).stdout
     assert "CRITICAL" in told
     assert "the last nightly run was on" in night.run("status", PROVISION_NOW=later).stdout
@@ -126,7 +132,7 @@ def test_an_incident_is_told_once_when_it_begins_and_once_when_it_is_over(night:
 
 
 def test_one_scheduler_works_and_the_other_says_why_it_waits(night: Town) -> None:
-    later = (datetime.now() + timedelta(days=5)).replace(hour=12).isoformat(timespec="minutes")
+    later = noon(5)
     count = rows(night, "SELECT count(*) FROM run WHERE kind='nightly'")[0][0]
     first = night.start("serve", PROVISION_NOW=later)
     try:
@@ -150,7 +156,7 @@ def test_one_scheduler_works_and_the_other_says_why_it_waits(night: Town) -> Non
 
 
 def test_a_frozen_site_with_nothing_under_way_is_told_and_thawed(night: Town) -> None:
-    path = f"/run/sites/kayane/1/frozen"
+    path = "/run/sites/kayane/1/frozen"
     uid = (night.data_root / "run/sites/kayane/1").stat().st_uid
     ticker = f"{night.namespace}.cron"
     subprocess.run(["docker", "exec", "-u", str(uid), ticker, "touch", path], check=True)
@@ -160,7 +166,7 @@ def test_a_frozen_site_with_nothing_under_way_is_told_and_thawed(night: Town) ->
 
 
 def test_a_certificate_near_its_end_is_told(night: Town) -> None:
-    late = (datetime.now() + timedelta(days=387)).isoformat(timespec="minutes")
+    late = noon(387)
     said = night.run("status", PROVISION_NOW=late).stdout
     assert "the certificate of edge.assos.localhost ends on" in said
 

@@ -18,16 +18,18 @@ def site(town: Town) -> Town:
     inner = f's:{len(old) + 8}:"https://{old}";'
     nested = f'a:1:{{s:1:"x";s:{len(inner)}:"{inner}";}}'
     escaped = json.dumps({"url": f"https://{old}/a"}).replace("/", "\\/")
+    link = f'<a href="//{old}">é</a>'
+    widget = f'a:1:{{s:7:"content";s:{len(link.encode())}:"{link}";}}'
     values = {
         "essai_nested": nested,
-        "widget_custom_html": f'a:1:{{i:2;a:1:{{s:7:"content";s:{len(old) + 17}:"<a href="//{old}">é</a>";}}}}',
+        "widget_custom_html": f'a:2:{{i:2;{widget}s:12:"_multiwidget";i:1;}}',
         "essai_json": escaped,
         "essai_percent": f"u=https%3A%2F%2F{old.replace(':', '%3A')}%2Fa",
         "essai_object": f'O:8:"Carnet_X":1:{{s:1:"u";s:{len(old) + 8}:"https://{old}";}}',
     }
     rows = ", ".join(f"('{name}', '{escape(value)}')" for name, value in values.items())
     town.sql(
-        f"USE {SITE}_1; INSERT INTO wp_options (option_name, option_value) VALUES {rows};"
+        f"USE {SITE}_1; REPLACE INTO wp_options (option_name, option_value) VALUES {rows};"
         f"INSERT INTO wp_postmeta (post_id, meta_key, meta_value) VALUES (1, 'essai', '{escape(nested)}');"
         f"UPDATE wp_posts SET post_content = CONCAT(post_content, '<a href=\"https://{old}/x\">x</a>') WHERE ID = 1;"
     )
@@ -139,3 +141,81 @@ def test_after_an_intrusion(site: Town) -> None:
     assert not (directory / "generations" / str(answer["generation"]) / "content" / "plugins" / "shell.php").exists()
     assert site.get(SITE).status == 200
     assert site.run("doctor").stdout.startswith("all is well")
+
+
+PHOTO = "2026/11/photo [1]*.jpg"
+
+
+@pytest.fixture(scope="module")
+def album(town: Town) -> Town:
+    """A town with a site that has a photo with an awkward name, backed up."""
+    town.create("album")
+    path = town.data_root / "sites" / "album" / "media" / PHOTO
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"before")
+    (path.parent / "other.jpg").write_bytes(b"other")
+    assert town.json("backup", "album")[0]["exit_code"] == 0
+    return town
+
+
+def media(town: Town) -> dict[str, bytes]:
+    """Return the media that the site shows, by their paths."""
+    root = town.data_root / "sites" / "album" / "media"
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("then", ["well", "resume", "undo"])
+@pytest.mark.parametrize("changed", ["deleted", "overwritten"])
+def test_single_files_come_back(album: Town, changed: str, then: str) -> None:
+    """Only what is named changes; undone, what was there is there again."""
+    path = album.data_root / "sites" / "album" / "media" / PHOTO
+    path.unlink(missing_ok=True)
+    if changed == "overwritten":
+        path.write_bytes(b"after")
+    (path.parent / "other.jpg").write_bytes(b"newer")
+    now = media(album)
+    command = ("restore", "album", "--files", f"uploads/{PHOTO}", "--json")
+    if then == "well":
+        assert album.json(*command[:-1])["files"] == [f"uploads/{PHOTO}"]
+    else:
+        album.run(*command, code=-9, PROVISION_FAILPOINT="restore-files.place:after:kill")
+        album.run(then, "album", *(["--yes"] if then == "undo" else []))
+    assert media(album) == (now if then == "undo" else now | {PHOTO: b"before"})
+    if then != "undo":
+        assert path.stat().st_uid == (album.data_root / "sites" / "album" / "media").stat().st_uid
+    assert album.run("doctor").stdout.startswith("all is well")
+
+
+@pytest.mark.parametrize("path", ["../secrets/site.json", "/etc/passwd", "uploads/../../secrets", ""])
+def test_a_path_that_leads_out_is_refused(album: Town, path: str) -> None:
+    assert "is no path below wp-content" in album.run("restore", "album", "--files", path, code=2).stderr
+
+
+def test_a_file_that_no_snapshot_has_is_told(album: Town) -> None:
+    now = media(album)
+    assert (
+        "the snapshot has no uploads/none.jpg"
+        in album.run("restore", "album", "--files", "uploads/none.jpg", code=1).stderr
+    )
+    assert media(album) == now
+
+
+def test_the_database_alone_comes_back(album: Town) -> None:
+    """Posts are those of the snapshot; media and code those that serve now."""
+    path = album.data_root / "sites" / "album" / "media" / "2026" / "11" / "new.jpg"
+    path.write_bytes(b"new")
+    before = album.sql("SELECT post_title FROM album_1.wp_posts WHERE ID = 1")
+    album.sql("UPDATE album_1.wp_posts SET post_title = 'Perdu'")
+    number = album.json("restore", "album", "--database")["generation"]
+    assert album.sql(f"SELECT post_title FROM album_{number}.wp_posts WHERE ID = 1") == before
+    assert album.get("album", "/wp-content/uploads/2026/11/new.jpg").data == b"new"
+    assert album.get("album").status == 200
+    album.run("undo", "album", "--yes")
+    assert album.sql("SELECT post_title FROM album_1.wp_posts WHERE ID = 1") == "Perdu\n"
+    assert album.get("album").status == 200
+    assert album.run("doctor").stdout.startswith("all is well")
+
+
+def test_two_jobs_at_once_are_refused(album: Town) -> None:
+    done = album.run("restore", "album", "--database", "--files", "uploads/x", code=2)
+    assert "are different jobs" in done.stderr

@@ -111,6 +111,8 @@ def test_nobody_notices_an_upgrade(old_town: Town) -> None:
     assert (status, body) == (200, "noted")
     assert "slow" in old_town.sql(f"SELECT note FROM {database('kayane', number)}.wp_portes").split()
     print(f"{traffic.reads} reads, {len(traffic.accepted)} writes, {len(traffic.refused)} refused, {outcome}")
+    mails = [mail for mail in old_town.json("mail", "list") if mail["kind"] == "upgraded"]
+    assert [mail["state"] for mail in mails] == ["sent", "sent"]
     facts = old_town.json("status", "kayane")
     assert facts["wordpress"].startswith("6.8.")
     assert facts["release"] == "6.8"
@@ -243,7 +245,7 @@ def test_without_a_fresh_backup_nothing_is_upgraded(old_town: Town) -> None:
     target.parent.mkdir(exist_ok=True)
     target.write_text("no directory")
     try:
-        outcome = upgrade(old_town, "nu", "--to", "6.8", code=5)
+        outcome = upgrade(old_town, "nu", "--to", "6.8", code=1)
         assert "no fresh verified backup" in str(outcome["outcome"])
         assert old_town.json("status", "nu")["wordpress"].startswith("6.1.")
     finally:

@@ -32,8 +32,8 @@ PERMITTED = "permit_sasl_authenticated, reject"
 GREYLISTED = "check_recipient_access static:{451 4.7.1 greylisted}"
 
 
-@pytest.fixture
-def postfix() -> Iterator[Postfix]:
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[Postfix]:
     folder = Path(tempfile.mkdtemp(prefix="provision-postfix-"))
     server = Postfix(folder)
     try:
@@ -41,6 +41,14 @@ def postfix() -> Iterator[Postfix]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postfix(one_server: Postfix) -> Postfix:
+    """A mail server that is not up yet and has no mail."""
+    one_server.stop()
+    one_server.empty()
+    return one_server
 
 
 @dataclass

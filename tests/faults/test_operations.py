@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from provisioner.operations import create, init, invite, sign
+from provisioner.operations import agreement, create, init, invite
 from tests.town import Town, association
 
 DIED = -9
@@ -204,7 +204,8 @@ def resident(crowded: Town) -> str:
     return "resident"
 
 
-INVITE, SIGN = steps_of(invite), steps_of(sign)
+INVITE = steps_of(invite)
+SIGN = [f"{agreement.SIGN}.{step.name}" for step in agreement.SIGN_STEPS]
 
 
 @pytest.mark.parametrize("then", ["resume", "undo"])
@@ -216,7 +217,7 @@ def test_invite_killed_unrecorded(crowded: Town, resident: str, step: str, then:
     crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
     crowded.run(then, resident, *(["--yes"] if then == "undo" else []))
     assert len(invitations(crowded, resident)) == before + (then == "resume")
-    assert crowded.run("doctor").stdout.startswith("all is well")
+    assert crowded.is_well()
 
 
 @pytest.mark.parametrize("then", ["resume", "undo"])
@@ -224,12 +225,17 @@ def test_invite_killed_unrecorded(crowded: Town, resident: str, step: str, then:
 def test_sign_killed_unrecorded(crowded: Town, step: str, then: str) -> None:
     slug = f"signed-{step.rpartition('.')[2]}-{then}"
     crowded.create(slug)
-    crowded.run("agreement", "sign", slug, "--on", "2026-01-02", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+    scan = crowded.folder / "scan.pdf"
+    scan.write_bytes(b"%PDF-1.7\n")
+    command = ("agreement", "sign", slug, "--on", "2026-01-02", "--copy", str(scan))
+    crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
     crowded.run(then, slug, *(["--yes"] if then == "undo" else []))
     signed = then == "resume"
     assert crowded.json("status", slug)["state"] == ("online" if signed else "preparing")
     assert ("noindex" in crowded.get(slug).data.decode()) is not signed
     assert crowded.json("status", slug)["agreement"]["signed_on"] == ("2026-01-02" if signed else None)
+    copies = [path.read_bytes() for path in (crowded.folder / "conventions" / slug).glob("*")]
+    assert copies == ([scan.read_bytes()] if signed else [])
 
 
 def invitations(town: Town, slug: str) -> list[str]:

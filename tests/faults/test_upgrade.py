@@ -130,7 +130,7 @@ def test_upgrade_failing_anywhere(old_town: Town, slug: str, point: str) -> None
 
 
 def past_the_flip(point: str) -> bool:
-    return point == "upgrade.switch:after" or point.startswith("upgrade.rest")
+    return point == "upgrade.switch:after" or point.startswith(("upgrade.observe", "upgrade.rest", "upgrade.tell"))
 
 
 def test_what_served_is_not_left_behind_once_the_new_one_serves(old_town: Town, slug: str) -> None:

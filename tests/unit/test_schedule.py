@@ -11,7 +11,8 @@ from provisioner.operations.alerts import days_until_full
 from provisioner.operations.nightly import slot
 from provisioner.operations.serve import TRIES, is_due
 
-moments = st.datetimes(datetime(2025, 1, 1), datetime(2031, 1, 1), timezones=st.just(UTC))
+YEARS = datetime.fromisoformat("2025-01-01"), datetime.fromisoformat("2031-01-01")  # hypothesis wants them naive
+moments = st.datetimes(*YEARS, timezones=st.just(UTC))
 hours = st.integers(0, 23)
 
 

@@ -175,6 +175,45 @@ function facts(array $request): array
 }
 
 /**
+ * Writes WordPress's own export to /export, and the addresses of all that is published.
+ *
+ * @param array<string, mixed> $request
+ * @return array<string, mixed>
+ */
+function export(array $request): array
+{
+    require_once ABSPATH . 'wp-admin/includes/export.php';
+    $wpdb = $GLOBALS['wpdb'];
+    wp_suspend_cache_addition(true); // a large site need not fit in memory
+    // The association's plugins are not loaded: what they call their contents is made known, so that all is exported.
+    foreach ($wpdb->get_col("SELECT DISTINCT post_type FROM $wpdb->posts") as $type) {
+        post_type_exists($type) || register_post_type($type, ['can_export' => true]);
+    }
+    foreach ($wpdb->get_col("SELECT DISTINCT taxonomy FROM $wpdb->term_taxonomy") as $taxonomy) {
+        taxonomy_exists($taxonomy) || register_taxonomy($taxonomy, get_post_types());
+    }
+    $file = fopen('/export/wordpress.xml', 'w') ?: throw new RuntimeException('cannot write the export');
+    $written = 0;
+    ob_start(static function (string $text) use ($file, &$written): string {
+        // Characters that no XML may hold, and that WordPress passes on.
+        $text = (string) preg_replace('/[\x00-\x08\x0B\x0C\x0E-\x1F]|\xEF\xBF[\xBE\xBF]/', '', $text);
+        $written += fwrite($file, $text) === strlen($text) ? strlen($text) : PHP_INT_MIN;
+        return '';
+    }, 1 << 16);
+    export_wp(['content' => 'all']);
+    ob_end_flush();
+    $written > 0 && fsync($file) && fclose($file) || throw new RuntimeException('cannot write the export: is the disk full?');
+
+    $pages = [];
+    foreach (['page', 'post'] as $type) {
+        $ids = get_posts(['post_type' => $type, 'post_status' => 'publish', 'numberposts' => -1, 'fields' => 'ids', 'has_password' => false]);
+        array_push($pages, ...array_map('get_permalink', $ids));
+    }
+    file_put_contents('/export/pages.json', json_encode($pages, JSON_THROW_ON_ERROR)) || throw new RuntimeException('cannot write the list of pages');
+    return ['bytes' => $written, 'pages' => count($pages)];
+}
+
+/**
  * @param array<string, mixed> $site
  * @param array<string, string> $first
  */
@@ -404,7 +443,7 @@ $GLOBALS['wp_filter']['wp_die_handler'][10][] = ['function' => $die, 'accepted_a
 
 try {
     $verb = $argv[1] ?? '';
-    if (!in_array($verb, ['install', 'publish', 'invite', 'facts', 'upgrade', 'rehearse'], true)) {
+    if (!in_array($verb, ['install', 'publish', 'invite', 'facts', 'upgrade', 'rehearse', 'export'], true)) {
         throw new BadRequest("unknown verb: $verb");
     }
     $request = json_decode((string) @file_get_contents('/request.json'), true);

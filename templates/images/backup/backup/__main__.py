@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup import comparing, copying, rehearsal, restoring, snapshot, switch
+import pymysql
+
+from backup import comparing, control_plane, copying, export, pages, placing, rehearsal, restoring, snapshot, switch
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -25,7 +27,7 @@ def _snapshots(repository: Repository, request: dict[str, Any]) -> Answer:
 
 
 def _manifest(repository: Repository, request: dict[str, Any]) -> Answer:
-    found: dict[str, Any] = json.loads(repository.run("dump", request["snapshot"], str(snapshot.MANIFEST)))
+    found: dict[str, Any] = json.loads(repository.run("dump", "--no-lock", request["snapshot"], str(snapshot.MANIFEST)))
     return found
 
 
@@ -45,6 +47,9 @@ def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
 def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
     if request["snapshots"]:
         repository.run("forget", *request["snapshots"])
+        left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
+        if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
+            raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
     repository.run("prune")
     return {}
 
@@ -64,23 +69,31 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "snapshots": _snapshots,
     "manifest": _manifest,
     "fetch": restoring.fetch,
+    "place": placing.place,
     "code": restoring.code,
     "check": _check,
     "plan": _plan,
     "prune": _prune,
     "locks": _locks,
     "unlock": _unlock,
+    "keep": control_plane.keep,
+    "give-back": control_plane.give_back,
 }
 WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "load": restoring.load,
     "rewrite": restoring.rewrite,
     "measure": restoring.measure,
+    "put-back": placing.put_back,
     "compare": comparing.compare,
     "copy": copying.code,
     "twins": copying.twins,
     "rehearse": rehearsal.rehearse,
     "lock-out": restoring.lock_out,
     "new-salts": restoring.new_salts,
+    "weigh": export.weigh,
+    "stage": export.stage,
+    "pages": pages.copy,
+    "pack": export.pack,
 }
 
 
@@ -100,6 +113,9 @@ def main() -> None:
     except Fault as fault:
         sys.stderr.write(f"{fault}\n")
         sys.exit(fault.exit_code)
+    except pymysql.MySQLError as error:  # such as a table that is damaged: one line, and it names the table
+        sys.stderr.write(f"the database: {error}\n")
+        sys.exit(1)
     finally:
         if verb == "take":
             snapshot.tidy()

@@ -7,7 +7,7 @@ up all the same. They are loaded as the generation's own user, which may do noth
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,15 @@ _DEFINER = re.compile(
     rb"^(/\*!\d+ CREATE\*/ /\*!\d+ |/\*!\d+ |CREATE (?:OR REPLACE )?)DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*` ?"
 )
 _OWNED = (b"/*!", b"CREATE ")
+Change = Callable[[str, bytes], bytes]  # the table of a row, or nothing, and the line: what is written instead
 
 
-def dump(database: str, path: Path) -> dict[str, int]:
+def as_it_is(_table: str, line: bytes) -> bytes:
+    """Write a line as it is."""
+    return line
+
+
+def dump(database: str, path: Path, change: Change = as_it_is) -> dict[str, int]:
     """Write a consistent dump of ``database`` to ``path``; return the rows of each table in it.
 
     Raises:
@@ -42,11 +48,13 @@ def dump(database: str, path: Path) -> dict[str, int]:
         for line in dumped(database, "--routines", "--triggers", "--events"):
             if table and line.startswith(b"("):
                 rows[table] += 1
+                line = change(table, line)
             else:
                 match = _INSERT.fullmatch(line)
                 table = match[1].replace(b"``", b"`").decode() if match else ""
                 if table:
                     rows.setdefault(table, 0)
+                line = change("", line)
             file.write(line)
     return rows
 

@@ -86,8 +86,11 @@ class Repository:
         return False
 
     def snapshots(self, *tags: str) -> list[dict[str, Any]]:
-        """Return the snapshots that carry all of ``tags``, oldest first."""
-        found = json.loads(self.run("snapshots", "--json", "--tag", ",".join(tags)))
+        """Return the snapshots that carry all of ``tags`` (every one, if none is given), oldest first.
+
+        It only reads, so nobody's lock keeps it from that.
+        """
+        found = json.loads(self.run("snapshots", "--no-lock", "--json", *(["--tag", ",".join(tags)] if tags else [])))
         return sorted(found, key=lambda snapshot: str(snapshot["time"]))
 
     def locks(self) -> list[dict[str, Any]]:

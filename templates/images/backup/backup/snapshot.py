@@ -18,7 +18,7 @@ TRIES = 3
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What restic said that it read."""
 
     summary: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ def take(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
         manifest = _write(request, settled=left > 0)
         wanted = _attachments(request["database"])
         try:
-            seen = _read_into(repository, request, manifest)
+            seen = read_into(repository, request, manifest, SITE)
         except Fault as fault:
             if fault.exit_code != 3 or left == 0:  # a file that went while restic was on its way to it
                 raise
@@ -54,17 +54,13 @@ def take(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
         problem = _problem(manifest, wanted, seen)
         if problem is None:
             return {
-                "snapshot": seen.summary["snapshot_id"],
-                "time": seen.summary.get("backup_end", ""),
-                "new_bytes": seen.summary["data_added_packed"],
-                "total_bytes": seen.summary["total_bytes_processed"],
-                "files": len(seen.paths),
+                **figures(seen),
                 "seconds": round(time.monotonic() - began, 3),
                 "retaken": len(unsound),
                 "manifest": manifest,
             }
         unsound.append(problem)
-        _withdraw(repository, request, seen.summary["snapshot_id"])
+        withdraw(repository, request, seen.summary["snapshot_id"])
     raise Fault(f"no sound snapshot in {TRIES} tries: {unsound[-1]}")
 
 
@@ -108,11 +104,12 @@ def _attachments(name: str) -> set[str]:
     return {path for path in database.attachments(name) if (UPLOADS / path).is_file()}
 
 
-def _read_into(repository: Repository, request: dict[str, Any], manifest: dict[str, Any]) -> _Seen:
+def read_into(repository: Repository, request: dict[str, Any], manifest: dict[str, Any], root: Path) -> Seen:
+    """Have restic read all below ``root`` into one snapshot, tagged with whose it is; return what it says it read."""
     tags = [f"site:{manifest['site']}", f"namespace:{manifest['namespace']}", f"operation:{request['operation']}"]
-    seen = _Seen()
+    seen = Seen()
     for line in repository.stream(
-        "backup", str(SITE), "--json", "--verbose=2", "--host", manifest["site"], "--tag", ",".join(tags),
+        "backup", str(root), "--json", "--verbose=2", "--host", manifest["site"], "--tag", ",".join(tags),
         "--time", request["time"],
     ):  # fmt: skip
         message = json.loads(line)
@@ -128,7 +125,18 @@ def _read_into(repository: Repository, request: dict[str, Any], manifest: dict[s
     return seen
 
 
-def _problem(manifest: dict[str, Any], wanted: set[str], seen: _Seen) -> str | None:
+def figures(seen: Seen) -> dict[str, Any]:
+    """Return the id of the snapshot that was taken, and how much it took."""
+    return {
+        "snapshot": seen.summary["snapshot_id"],
+        "time": seen.summary.get("backup_end", ""),
+        "new_bytes": seen.summary["data_added_packed"],
+        "total_bytes": seen.summary["total_bytes_processed"],
+        "files": len(seen.paths),
+    }
+
+
+def _problem(manifest: dict[str, Any], wanted: set[str], seen: Seen) -> str | None:
     """Return why the snapshot does not hold what its manifest says."""
     missing = [path for path in wanted if f"{UPLOADS}/{path}" not in seen.paths]
     if missing:
@@ -146,7 +154,7 @@ def _problem(manifest: dict[str, Any], wanted: set[str], seen: _Seen) -> str | N
     return f"{changed[0]} changed meanwhile" if changed else None
 
 
-def _withdraw(repository: Repository, request: dict[str, Any], snapshot: str) -> None:
+def withdraw(repository: Repository, request: dict[str, Any], snapshot: str) -> None:
     """Forget an unsound snapshot; a target that only takes additions keeps it, and a later one stands before it."""
     if not request["append_only"]:
         repository.run("forget", snapshot)

@@ -88,8 +88,6 @@ def _freeze_and_flip(request: _Request, began: float) -> None:
     _say("copied", seconds=round(time.monotonic() - began, 3), tables=tables)
     _wait_for_word(request, "go")
     _flip(request.target)
-    _say("flipped", seconds=round(time.monotonic() - began, 3))
-    _wait_for_word(request, "done")
 
 
 def _conclude(request: _Request, reason: str, began: float) -> int:

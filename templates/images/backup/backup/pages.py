@@ -1,0 +1,281 @@
+"""A copy of a site's pages that opens from a disk: fetched from the site's own socket, links made relative.
+
+Pages lie in a folder beside wp-content, which holds the media and themes that they show; what they need of
+WordPress itself is fetched with them.
+"""
+
+import html
+import http.client
+import json
+import posixpath
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from backup.export import PAGES, STAGING, WORDPRESS
+from backup.faults import Fault
+
+SOCKET = "/run/site/http.sock"
+MOST = 5000  # pages; the front page and the published ones come first
+LARGEST = 64 << 20  # bytes of one page or asset
+SECONDS = 60
+# Of WordPress itself pages show only what lies here; wp-content is in the archive already.
+_CORE = "/wp-includes/"
+_CONTENT = "/wp-content/"
+_NO_PAGE = re.compile(r"^/(?:wp-|xmlrpc)|/(?:feed|embed|trackback)/")
+# Comments, then elements whose text is no markup, then tags; possessive, so that no page makes it slow.
+_PIECE = re.compile(
+    r"<!--.*?-->|<(script|style|textarea)\b((?:[^>\"']|\"[^\"]*\"|'[^']*')*+)>(.*?)</\1\s*>"
+    r"|<[a-z](?:[^>\"']|\"[^\"]*\"|'[^']*')*+>",
+    re.DOTALL | re.IGNORECASE,
+)
+_ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)(\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s\"'>]+)")
+_URL = re.compile(r"url\(\s*(\"[^\"]*\"|'[^']*'|[^)\s]*)\s*\)", re.IGNORECASE)
+_IMPORT = re.compile(r"(@import\s+)(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
+_REL = re.compile(r"\brel\s*=\s*[\"']?([^\"'>]+)", re.IGNORECASE)
+# They name what only a server answers: interfaces, feeds, other forms of the same page.
+_DROPPED_LINKS = frozenset({"alternate", "edituri", "https://api.w.org/", "modulepreload", "pingback", "shortlink",
+                            "wlwmanifest"})  # fmt: skip
+_LINKS = frozenset({"href", "src", "poster", "data", "data-src"})
+# A browser loads no modules from a disk, and has nothing to prefetch there.
+_SERVED_SCRIPTS = re.compile(r"\btype\s*=\s*[\"']?(?:module|importmap|speculationrules)", re.IGNORECASE)
+
+
+class _Socket(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(SECONDS)
+        self.sock.connect(SOCKET)
+
+
+@dataclass
+class _Copy:
+    """What was found so far; paths are those of addresses, percent-encoded."""
+
+    url: str  # of the site, without a slash at the end
+    pages: dict[str, None] = field(default_factory=dict)  # in the order in which they were found
+    left_out: set[str] = field(default_factory=set)
+    assets: set[str] = field(default_factory=set)
+
+    def path(self, address: str, page: str) -> str | None:
+        """Return the path of an address that ``page`` names, with its query, or None when it is not of this site."""
+        try:
+            parts = urlsplit(urljoin(f"{self.url}{page}", address))
+        except ValueError:
+            return None
+        own = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or parts.netloc != own.netloc:
+            return None
+        path = quote(unquote(parts.path or "/"), safe="/-._~")
+        if any(part in ("..", ".") for part in unquote(path).split("/")) or "\0" in unquote(path):
+            return None
+        return path + (f"?{parts.query}" if parts.query else "")
+
+    def want_page(self, path: str) -> bool:
+        """Return whether the page at ``path`` is in the copy, after taking note of it."""
+        if path in self.pages:
+            return True
+        if "?" in path or not path.endswith("/") or _NO_PAGE.search(path):
+            return False
+        if len(self.pages) >= MOST:
+            self.left_out.add(path)
+            return False
+        self.pages[path] = None
+        return True
+
+
+def copy(request: dict[str, Any]) -> dict[str, Any]:
+    """Copy the front page, all published pages and posts, and what they link to, with all that they show.
+
+    Raises:
+        Fault: the front page, or more than a tenth of those published, cannot be fetched.
+
+    """
+    root = STAGING / PAGES
+    shutil.rmtree(root, ignore_errors=True)
+    site = _Copy(request["url"].rstrip("/"))
+    listed = json.loads((STAGING / WORDPRESS / "pages.json").read_text())
+    for address in (f"{site.url}/", *listed):
+        path = site.path(address, "/")
+        if path is not None:
+            site.want_page(path)
+    wanted = set(site.pages)
+    link = _Socket(urlsplit(site.url).netloc, timeout=SECONDS)
+    texts: dict[str, None] = {}
+    missing: list[str] = []
+    queue = list(site.pages)
+    while queue:
+        path = queue.pop(0)
+        kind, body = _fetch(link, path)
+        if kind.startswith("text/html"):
+            known = len(site.pages)
+            _remember(root, path, body)
+            texts[path] = None
+            _each_link(body.decode(errors="replace"), lambda address, page=path: _look(site, address, page))
+            queue += list(site.pages)[known:]
+        else:
+            missing.append(path)
+    lost = [path for path in missing if path in wanted]
+    if "/" in lost or len(lost) * 10 > len(wanted):
+        raise Fault(f"{len(lost)} of {len(wanted)} pages cannot be fetched, such as {lost[0]}")
+    for path in missing:  # links to them name the site in full
+        del site.pages[path]
+    assets = _fetch_assets(link, root, site)
+    for path in texts:
+        file = _file(root, path)
+        file.write_text(_relative(site, file.read_text(errors="replace"), path, assets))
+    return {"pages": len(texts), "pages_left_out": len(site.left_out), "pages_missing": lost}
+
+
+def _fetch(link: _Socket, path: str) -> tuple[str, bytes]:
+    """Return type and body of what lies at ``path``; an empty type when it is not there, or elsewhere."""
+    try:
+        link.request("GET", path, headers={"Host": link.host, "Accept-Encoding": "identity"})
+        answer = link.getresponse()
+        body = answer.read(LARGEST + 1)
+    except (OSError, http.client.HTTPException) as error:
+        link.close()
+        raise Fault(f"the site does not answer {path}: {error}") from None
+    if answer.status != 200 or len(body) > LARGEST:
+        link.close()
+        return "", b""
+    return answer.headers.get_content_type(), body
+
+
+def _remember(root: Path, path: str, body: bytes) -> None:
+    file = _file(root, path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(body)
+
+
+def _file(root: Path, path: str) -> Path:
+    """Return where the copy keeps what lies at ``path``."""
+    name = unquote(path).strip("/")
+    return root / name / "index.html" if path.endswith("/") else root / name
+
+
+def _look(site: _Copy, address: str, page: str) -> str | None:
+    """Take note of what a page links to."""
+    path = site.path(html.unescape(address), page)
+    if path is not None and not site.want_page(path) and path.startswith(_CORE):
+        site.assets.add(path.partition("?")[0])
+    return None
+
+
+def _fetch_assets(link: _Socket, root: Path, site: _Copy) -> set[str]:
+    """Fetch what pages show of WordPress itself, and what its style sheets show in turn; return what is there."""
+    there: set[str] = set()
+    queue = sorted(site.assets)
+    while queue:
+        path = queue.pop()
+        kind, body = _fetch(link, path)
+        if not kind or kind == "text/html":
+            continue
+        _remember(root, path, body)
+        there.add(path)
+        if kind == "text/css":
+            for address in _styles(body.decode(errors="replace")):
+                found = (site.path(address, path) or "").partition("?")[0]
+                if found.startswith(_CORE) and found not in site.assets:
+                    site.assets.add(found)
+                    queue.append(found)
+    return there
+
+
+def _styles(text: str) -> list[str]:
+    found: list[str] = []
+    _restyled(text, lambda address: found.append(address))
+    return found
+
+
+Change = Callable[[str], str | None]  # an address: what stands instead, or None to leave it
+
+
+def _restyled(text: str, change: Change) -> str:
+    """Return a style sheet with its addresses changed."""
+
+    def one(quoted: str) -> str | None:
+        address = quoted.strip("\"'")
+        return None if not address or address.startswith(("data:", "#")) else change(address)
+
+    text = _URL.sub(lambda match: match[0] if (new := one(match[1])) is None else f'url("{new}")', text)
+    return _IMPORT.sub(lambda match: match[0] if (new := one(match[2])) is None else f'{match[1]}"{new}"', text)
+
+
+def _each_link(text: str, change: Change) -> str:
+    """Return a page with the addresses in its markup changed, all else as it was."""
+
+    def attribute(match: re.Match[str]) -> str:
+        name, value = match[1].lower(), html.unescape(match[3].strip("\"'"))
+        if name in _LINKS:
+            new = change(value)
+        elif name in ("srcset", "imagesrcset"):
+            new = ", ".join(_candidate(part, change) for part in value.split(", "))
+        elif name == "style":
+            new = _restyled(value, change).replace('url("', "url('").replace('")', "')")
+        else:
+            return match[0]
+        return match[0] if new is None or new == value else f'{match[1]}{match[2]}"{html.escape(new)}"'
+
+    def piece(match: re.Match[str]) -> str:
+        whole = match[0]
+        if whole.startswith("<!--"):
+            return whole
+        if match[1]:
+            return _with_text(match, attribute, change)
+        if whole[:5].lower() == "<link":
+            rel = _REL.search(whole)
+            if rel and _DROPPED_LINKS & set(rel[1].lower().split()) and "stylesheet" not in rel[1].lower():
+                return ""
+        return _ATTRIBUTE.sub(attribute, whole)
+
+    return _PIECE.sub(piece, text)
+
+
+def _with_text(match: re.Match[str], attribute: Callable[[re.Match[str]], str], change: Change) -> str:
+    """Return an element whose text is no markup: a script, a style sheet, a form's text."""
+    kind = match[1].lower()
+    if kind == "script" and _SERVED_SCRIPTS.search(match[2]):
+        return ""
+    text = _restyled(match[3], change) if kind == "style" else match[3]
+    return f"<{match[1]}{_ATTRIBUTE.sub(attribute, match[2])}>{text}</{match[1]}>"
+
+
+def _candidate(part: str, change: Change) -> str:
+    address, space, size = part.strip().partition(" ")
+    return f"{change(address) or address}{space}{size}"
+
+
+def _relative(site: _Copy, text: str, page: str, assets: set[str]) -> str:
+    """Return a page's text with every address that the archive holds made relative; others name the site in full."""
+
+    def change(address: str) -> str | None:
+        if address.startswith(("#", "data:", "mailto:", "tel:", "javascript:")):
+            return None
+        path = site.path(address, page)
+        if path is None:
+            return None
+        fragment = f"#{address.partition('#')[2]}" if "#" in address else ""
+        bare = path.partition("?")[0]
+        if bare in site.pages and path == bare:
+            return _between(page, f"{bare}index.html") + fragment
+        if bare in assets:
+            return _between(page, bare) + fragment
+        if bare.startswith(_CONTENT) and not bare.endswith("/"):
+            return _between(page, f"/..{bare}") + fragment
+        return f"{site.url}{path}{fragment}"
+
+    return _each_link(text, change)
+
+
+def _between(page: str, target: str) -> str:
+    """Return how the page at ``page`` names what lies at ``target``; "/.." leads out of the folder of pages."""
+    depth = len(unquote(page).strip("/").split("/")) if page.strip("/") else 0
+    if target.startswith("/../"):
+        return "../" * (depth + 1) + target[4:]
+    return posixpath.relpath(target, page)

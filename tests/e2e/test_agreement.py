@@ -1,0 +1,278 @@
+"""Agreements through the command line: notice, termination, what is due, the aid's value, the document."""
+
+import csv
+import io
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from icalendar import Calendar
+from pypdf import PdfReader
+
+from tests.registry import Registry
+from tests.town import CHECKOUT, association
+
+NOTICE = ("agreement", "end", "kayane", "--notice", "--by", "Présidence de Kayane", "--on")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """Kayane's agreement, signed."""
+    place = Registry(tmp_path)
+    place.sign("kayane", "2026-09-01")
+    return place
+
+
+def test_notice_in_time_ends_the_term_and_plans_the_closing(registry: Registry) -> None:
+    day = "2029-06-14T23:59"  # the last minute of the last day
+    assert "would be notice_given" in registry.run(*NOTICE, "2029-06-14", "--dry-run", now=day)
+    assert registry.agreement(day)["state"] == "active"
+    assert "its last day is 2029-09-14" in registry.run(*NOTICE, "2029-06-14", now=day)
+    found = registry.agreement(day)
+    assert (found["state"], found["notice_on"], found["last_day"]) == ("notice_given", "2029-06-14", "2029-09-14")
+    assert found["planned"] == [("2029-09-15", "read_only"), ("2029-10-15", "archive")]
+    assert registry.agreement("2029-09-14T23:59")["state"] == "notice_given"
+    assert registry.agreement("2029-09-15T00:00")["state"] == "expired"
+    assert "notice_given" in registry.run(*NOTICE, "2029-06-14", now=day, code=2)
+    assert "active again" in registry.run("agreement", "end", "kayane", "--cancel", now=day)
+    assert registry.agreement(day)["planned"] == []
+    assert registry.agreement("2029-09-15T00:00")["state"] == "active"
+
+
+def test_late_notice_is_for_a_person_to_decide(registry: Registry) -> None:
+    refusal = registry.run(*NOTICE, "2029-06-15", now="2029-06-15T08:00", code=2)
+    for part in ("1 days late", "2029-06-14", "until 2032-09-14", "--accept-late"):
+        assert part in refusal
+    registry.run(*NOTICE, "2029-06-15", "--accept-late", now="2029-06-15T08:00")
+    assert registry.agreement("2029-06-15T08:00")["last_day"] == "2029-09-14"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "now", "words"),
+    [
+        (["--on", "2033-01-02", "--notice", "--by", "x"], "2033-01-02T12:00", "nothing renews it"),
+        (["--on", "2029-01-02", "--notice", "--by", "x"], "2028-01-01T12:00", "in the future"),
+        (["--on", "2026-08-01", "--notice", "--by", "x"], "2026-11-25T12:00", "before the signature"),
+        (["--on", "2027-01-02", "--notice"], "2028-01-01T12:00", "--by"),
+        (["--on", "2027-01-02", "--notice", "--by", "a\nb"], "2028-01-01T12:00", "line break"),
+        (["--on", "2027-01-02", "--termination"], "2028-01-01T12:00", "--reason"),
+        (["--on", "2027-01-02", "--termination", "--reason", "x", "--by", "y"], "2028-01-01T12:00", "--by"),
+        (["--on", "2027-01-02"], "2028-01-01T12:00", "--notice"),
+        (["--notice", "--by", "x"], "2028-01-01T12:00", "--on"),
+        (["--cancel"], "2028-01-01T12:00", "neither notice nor termination"),
+        (["--cancel", "--notice"], "2028-01-01T12:00", "one of"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(registry: Registry, arguments: list[str], now: str, words: str) -> None:
+    errors = registry.run("agreement", "end", "kayane", *arguments, now=now, code=2)
+    assert words in errors
+    assert len(errors.splitlines()) == 1
+    assert registry.agreement(now)["planned"] == []
+
+
+def test_termination_takes_effect_on_its_day_and_can_be_taken_back(registry: Registry) -> None:
+    command = ("agreement", "end", "kayane", "--on", "2027-02-01", "--termination", "--reason", "dissoute")
+    registry.run(*command, now="2027-01-10T12:00")
+    assert registry.agreement("2027-01-31T23:59")["state"] == "active"
+    found = registry.agreement("2027-02-01T00:00")
+    assert (found["state"], found["last_day"]) == ("terminated", "2027-01-31")
+    assert found["planned"] == [("2027-02-01", "read_only"), ("2027-03-03", "archive")]
+    assert "already" in registry.run(*command, now="2027-01-10T12:00", code=2)
+    registry.run("agreement", "end", "kayane", "--cancel", now="2027-01-11T12:00")
+    assert registry.agreement("2027-02-01T00:00")["state"] == "active"
+
+
+def test_the_site_of_a_termination_in_the_past_closes_tomorrow_at_the_earliest(registry: Registry) -> None:
+    command = ("agreement", "end", "kayane", "--on", "2026-10-01", "--termination", "--reason", "dissoute")
+    registry.run(*command, now="2026-11-25T12:00")
+    assert registry.agreement("2026-11-25T12:00")["planned"] == [("2026-11-26", "read_only"), ("2026-12-26", "archive")]
+
+
+def test_nine_years_over_asks_for_a_person_and_switches_nothing_off(registry: Registry) -> None:
+    status = registry.json("status", now="2035-09-15T00:00")
+    line = next(item for item in status["attention"] if item["subject"] == "kayane")
+    assert "expired" in line["what"]
+    assert registry.agreement("2035-09-15T00:00")["planned"] == []
+    registry.run(
+        *("agreement", "end", "kayane", "--on", "2035-09-20", "--termination", "--reason", "neuf ans"),
+        now="2035-09-16T12:00",
+    )
+    found = registry.agreement("2035-09-16T12:00")
+    assert (found["last_day"], found["planned"][0]) == ("2035-09-14", ("2035-09-17", "read_only"))
+
+
+def test_the_policy_of_its_making_stays_with_an_agreement(registry: Registry) -> None:
+    before = registry.agreement("2026-11-25T12:00")["terms"]
+    registry.town.write_inventory(policy={"agreement": {"notice_months": 6, "term_years": 2, "terms": 2}})
+    assert registry.agreement("2026-11-25T12:00")["terms"] == before
+    assert len(registry.json("agreement", "preview", "--start", "2026-09-15")["terms"]) == 2
+
+
+def test_preview_needs_no_installation(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.town.inventory.rename(tmp_path / "elsewhere.yaml")
+    town = registry.town
+    done = town.run("agreement", "preview", "--start", "2024-02-29", "--json", PROVISION_INVENTORY="")
+    found = yaml.safe_load(done.stdout)
+    assert list(found) == ["start", "terms", "reminders"]
+    assert [term["end"] for term in found["terms"]] == ["2027-02-28", "2030-02-28", "2033-02-28"]
+    assert found["terms"][1] == {"start": "2027-03-01", "end": "2030-02-28", "notice_by": "2029-11-30"}
+    assert {"kind": "renewed", "term": 1, "on": "2026-12-01"}.items() <= found["reminders"][5].items()
+    for start in ("1999-12-31", "2101-01-01", "2026-02-30"):
+        town.run("agreement", "preview", "--start", start, code=2, PROVISION_INVENTORY="")
+
+
+HOSTILE = '=HYPERLINK("http://example.org";"x")<b>{{ 7*7 }}'
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Registry:
+    """Kayane, signed, with a name of its own; and one with a hostile name, not signed."""
+    place = Registry(
+        tmp_path,
+        association("kayane", agreement_start="2026-09-15", host_name="kayane.example.test"),
+        association("hostile", name=HOSTILE, agreement_start="2026-01-01"),
+        policy={"aid": {"hosting_month": 8, "domain_year": 12.5, "support_year": 0}},
+    )
+    place.sign("kayane", "2026-09-01")
+    return place
+
+
+def test_list_shows_what_is_due_as_table_calendar_and_spreadsheet(two: Registry) -> None:
+    now = "2029-06-01T12:00"
+    items = two.json("agreement", "list", "--months", "4", now=now)
+    assert [(item["on"], item["slug"], item["kind"], item["term"]) for item in items] == [
+        ("2026-01-01", "hostile", "sign", 1),
+        ("2029-06-14", "kayane", "notice_by", 1),
+        ("2029-09-15", "kayane", "renewed", 2),
+    ]
+    assert [i["kind"] for i in two.json("agreement", "list", "--months", "0", now=now)] == ["sign"]
+    ics, sheet = two.town.folder / "due.ics", two.town.folder / "due.csv"
+    two.run("agreement", "list", "--months", "4", "--ics", str(ics), "--csv", str(sheet), now=now)
+    events = Calendar.from_ical(ics.read_bytes()).walk("VEVENT")
+    assert [event.decoded("dtstart") for event in events] == [date(2026, 1, 1), date(2029, 6, 14), date(2029, 9, 15)]
+    assert str(events[0]["summary"]).startswith(HOSTILE)
+    assert str(events[2]["summary"]) == "Kayane : reconduction de la convention"
+    again = two.json("agreement", "list", "--months", "400", now="2029-08-01T12:00")
+    assert again[-1]["kind"] == "expired"
+    rows = list(csv.reader(io.StringIO(sheet.read_text("utf-8-sig")), delimiter=";"))
+    assert rows[1][:4] == ["2026-01-01", "hostile", f"'{HOSTILE}", "draft"]
+    assert all(not cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
+
+
+def test_list_shows_a_planned_closing(registry: Registry) -> None:
+    registry.run(*NOTICE, "2029-06-14", now="2029-06-14T12:00")
+    items = registry.json("agreement", "list", "--months", "12", now="2029-06-14T12:00")
+    assert [(item["on"], item["kind"], item["state"]) for item in items] == [
+        ("2029-09-15", "expired", "notice_given"),
+        ("2029-09-15", "read_only", "notice_given"),
+        ("2029-10-15", "archive", "notice_given"),
+    ]
+
+
+@pytest.mark.parametrize(("year", "months"), [(2025, None), (2026, 4), (2027, 12), (2035, 9), (2036, None)])
+def test_statement_of_a_year(two: Registry, year: int, months: int | None) -> None:
+    found = two.json("agreement", "list", "--statement", str(year))
+    if months is None:
+        assert found == []
+    else:
+        assert [(item["slug"], item["months"], item["total"]) for item in found] == [
+            ("kayane", months, f"{8 * months + 12.5:.2f}")
+        ]
+
+
+def demonstration(slug: str) -> dict[str, Any]:
+    """Return an association of the demonstration."""
+    found: dict[str, Any] = yaml.safe_load((CHECKOUT / f"conventions/associations/{slug}.yaml").read_text())
+    return found
+
+
+DATES = {
+    "kayane": ("15 septembre 2026", "14 septembre 2029", "14 septembre 2035", "14 juin 2029"),
+    "regart": ("1er janvier 2026", "31 décembre 2028", "31 décembre 2034", "30 septembre 2031"),
+}
+ARTICLES = (
+    "Entre les soussignés",
+    "Objet",
+    "Durée et reconduction",
+    "Dénonciation",
+    "Obligations de la collectivité",
+    "Obligations de l’association",
+    "Responsabilité éditoriale",
+    "Propriété des contenus",
+    "Données personnelles",
+    "Réversibilité",
+    "Suspension",
+    "Résiliation",
+    "Valeur de l’aide en nature",
+    "Modification et litiges",
+)
+
+
+@pytest.mark.parametrize("slug", ["kayane", "regart"])
+def test_the_document_is_one_to_sign(tmp_path: Path, slug: str) -> None:
+    registry = Registry(tmp_path, demonstration(slug))
+    assert registry.agreement("2026-11-25T12:00", slug)["state"] == "draft"
+    made = registry.json("agreement", "document", slug)
+    reader = PdfReader(made["file"])
+    assert 5 <= len(reader.pages) <= 7
+    text = " ".join("\n".join(page.extract_text() for page in reader.pages).split())
+    for words in (*DATES[slug], *ARTICLES, "pour une nouvelle période de trois ans, dans la limite de neuf ans"):
+        assert words in text, words
+    assert demonstration(slug)["name"] in text
+    assert "[À compléter : adresse du siège]" in text
+    root: dict[str, Any] = {**reader.root_object}
+    assert root["/Lang"] == "fr"
+    assert root["/MarkInfo"] == {"/Marked": True}
+    assert root["/StructTreeRoot"]
+    assert fonts(reader)
+    assert registry.agreement("2026-11-25T12:00", slug)["state"] == "awaiting_signature"
+    assert made["sha256"] in registry.run("log", slug)
+
+
+def fonts(reader: PdfReader) -> set[str]:
+    """Return the names of all fonts, after having looked that each is embedded."""
+    found = set()
+    for page in reader.pages:
+        resources: Any = page["/Resources"]
+        for font in resources["/Font"].values():
+            descendant = font.get_object()["/DescendantFonts"][0].get_object()
+            descriptor = descendant["/FontDescriptor"].get_object()
+            assert {"/FontFile", "/FontFile2", "/FontFile3"} & set(descriptor)
+            found.add(str(descriptor["/FontName"]))
+    return found
+
+
+def test_the_council_has_a_template_of_its_own(two: Registry) -> None:
+    """What an association is called never becomes markup; a fault is told with its place; a look changes nothing."""
+    page = two.run("agreement", "document", "hostile", "--html")
+    assert "&lt;b&gt;{{ 7*7 }}" in page
+    assert HOSTILE not in page
+    assert two.agreement("2026-11-25T12:00", "hostile")["state"] == "draft"
+    own = two.town.folder / "conventions" / "convention.html.j2"
+    own.parent.mkdir()
+    own.write_text("<p>{{ association.name }}, jusqu’au {{ in_full(terms[-1].end) }}</p>\n")
+    assert two.run("agreement", "document", "kayane", "--html") == "<p>Kayane, jusqu’au 14 septembre 2035</p>\n"
+    own.write_text("<p>\n{{ nobody.name }}</p>\n")
+    assert "convention.html.j2:2: " in two.run("agreement", "document", "kayane", "--html", code=2)
+    own.write_text("<p>\n\n{% if %}</p>\n")
+    assert "convention.html.j2:3: " in two.run("agreement", "document", "kayane", code=2)
+    assert not (own.parent / "kayane").exists()
+
+
+def test_a_template_cannot_fetch_anything(two: Registry) -> None:
+    """Neither from the network nor from this machine's files."""
+    own = two.town.folder / "conventions" / "convention.html.j2"
+    own.parent.mkdir()
+    secret = two.town.folder / "secret.txt"
+    secret.write_text("the secret")
+    own.write_text(
+        "<html lang=fr><title>x</title><style>body{font-family:'Linux Libertine O'}</style>"
+        f"<body>Bonjour<a rel=attachment href='file://{secret}'>x</a><img alt=x src='file:///etc/hostname'></body></html>"
+    )
+    made = two.json("agreement", "document", "kayane", "--to", str(two.town.folder / "x.pdf"))
+    reader = PdfReader(made["file"])
+    assert dict(reader.attachments) == {}
+    assert "Bonjour" in reader.pages[0].extract_text()

@@ -1,0 +1,367 @@
+"""What goes wrong with repositories: codes, locks, clocks, rot, a bad night; no good snapshot is ever touched."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.keys import Keys
+from tests.town import CHECKOUT, Town
+
+SITE, BROKEN, FULL, AWAY = "kayane", "broken", "full", "away"
+# The real restic, but its exit code is what a file in the repository's directory says for one of its verbs.
+RESTIC = """#!/bin/sh
+/usr/bin/restic "$@"
+code=$?
+if read -r verb pretended 2>/dev/null </repository/pretend; then
+    case " $* " in *" $verb "*) exit "$pretended" ;; esac
+fi
+exit "$code"
+"""
+# Leaves the lock of a process that died.
+DIE_LOCKED = """
+restic prune >/dev/null 2>&1 & pid=$!
+until [ -n "$(ls /repository/locks)" ]; do kill -0 $pid; sleep 0.02; done
+kill -9 $pid; wait $pid || true
+ls /repository/locks | grep -q .
+"""
+
+
+@pytest.fixture(scope="module")
+def night(town: Town) -> Town:
+    """A town whose sites were backed up."""
+    town.create(SITE, BROKEN, FULL, AWAY)
+    assert {one["exit_code"] for one in town.json("backup", "--all")} == {0}
+    return town
+
+
+def repository(town: Town, slug: str = SITE) -> Path:
+    """Return the directory of a repository."""
+    return town.folder / "backups" / slug
+
+
+def in_repository(town: Town, script: str, hostname: str = "test", slug: str = SITE) -> str:
+    """Run a script beside `provision`, with restic set up for a repository."""
+    image = town.docker().images.list(name="provision/backup")[0].id or ""
+    command = ["docker", "run", "--rm", "--network", "none", "--hostname", hostname, "-e", "RESTIC_PASSWORD"]
+    command += ["-e", "RESTIC_REPOSITORY=/repository", "-v", f"{repository(town, slug)}:/repository"]
+    return subprocess.run(
+        [*command, "--entrypoint", "sh", image, "-ec", script],
+        env={**os.environ, "RESTIC_PASSWORD": Keys(town.state).repository(slug)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def snapshots(town: Town, slug: str = SITE) -> list[str]:
+    """Return the ids of the snapshots that a repository holds."""
+    return [one["snapshot"] for one in town.json("status", slug, "--snapshots")]
+
+
+def taken(town: Town) -> int:
+    """Return how many snapshots of the site are on record as taken."""
+    return [event["kind"] for event in town.json("log", SITE, "-n", "10000")].count("snapshot taken")
+
+
+def failed(town: Town, *arguments: str, code: int = 1, **environment: str) -> dict[str, Any]:
+    """Run a command that fails for one site; return what it says of it."""
+    outcome = json.loads(town.run(*arguments, "--json", code=code, **environment).stdout)[0]
+    assert outcome["exit_code"] == code
+    return dict(outcome)
+
+
+@pytest.fixture(scope="module")
+def pretending(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this very program with an image whose restic may pretend."""
+    copy = tmp_path_factory.mktemp("program")
+    for folder in ("provisioner", "templates", "conventions"):
+        shutil.copytree(CHECKOUT / folder, copy / folder)
+    image = copy / "templates" / "images" / "backup"
+    (image / "restic").write_text(RESTIC)
+    (image / "restic").chmod(0o755)
+    with (image / "Dockerfile").open("a") as file:
+        file.write("COPY restic /usr/local/bin/restic\n")
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("verb", "code", "arguments"),
+    [
+        *(("backup", code, ()) for code in (1, 3, 10, 11, 12, 99)),
+        ("check", 1, ("--check",)),
+        ("prune", 3, ("--prune", "--yes")),
+    ],
+)
+def test_no_exit_code_but_0_is_a_success(
+    night: Town, pretending: Path, verb: str, code: int, arguments: tuple[str, ...]
+) -> None:
+    """D4: whatever restic ends with, it is told, nothing is recorded, and the snapshots that count are there."""
+    recorded, known = taken(night), snapshots(night)
+    pretend = repository(night) / "pretend"
+    pretend.write_text(f"{verb} {code}\n")
+    try:
+        outcome = failed(night, "backup", SITE, *arguments, PYTHONPATH=str(pretending))
+    finally:
+        pretend.unlink()
+    assert f"(exit code {code})" in outcome["outcome"]
+    assert taken(night) == recorded
+    left = snapshots(night)
+    assert known[-1] in left
+    assert verb == "prune" or set(known) <= set(left)
+
+
+def test_a_repository_that_is_gone_is_told_and_not_made_anew(night: Town) -> None:
+    place = repository(night)
+    aside = place.rename(place.with_name("aside"))
+    try:
+        outcome = failed(night, "backup", SITE)
+        assert "(exit code 10)" in outcome["outcome"]
+        assert "a repository is gone" in outcome["hint"]
+        assert not (place / "config").exists()
+    finally:
+        shutil.rmtree(place)
+        aside.rename(place)
+    night.run("backup", SITE)
+
+
+def test_a_wrong_key_is_told(night: Town) -> None:
+    file = night.state / "backup.key"
+    key = file.read_text()
+    file.write_text("0" * 64)
+    try:
+        outcome = failed(night, "backup", SITE)
+    finally:
+        file.write_text(key)
+    assert "(exit code 12)" in outcome["outcome"]
+    assert "a repository does not open" in outcome["hint"]
+
+
+def test_a_lost_key_is_never_replaced_by_a_new_one(night: Town) -> None:
+    file = night.state / "backup.key"
+    aside = file.rename(file.with_name("aside.key"))
+    try:
+        refused = night.run("init", code=1).stderr
+        assert f"{file} is missing, and there are backups that nothing else opens" in refused
+        assert not file.exists()
+        assert "backup.key is missing" in night.run("backup", "--escrow", "-", code=5).stderr
+    finally:
+        aside.rename(file)
+    assert night.get(SITE).status == 200
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",), ("--prune", "--yes")])
+def test_the_lock_of_a_dead_process_is_removed(night: Town, arguments: tuple[str, ...]) -> None:
+    in_repository(night, DIE_LOCKED, hostname=_ours(night))
+    night.run("backup", SITE, *arguments)
+    assert not list((repository(night) / "locks").iterdir())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--check",)])
+def test_the_lock_of_a_stranger_stays(night: Town, arguments: tuple[str, ...]) -> None:
+    """D5: another machine may be alive; whoever reads is not kept from it."""
+    in_repository(night, DIE_LOCKED, hostname="elsewhere")
+    try:
+        outcome = failed(night, "backup", SITE, *arguments)
+        assert "locked by elsewhere" in outcome["outcome"]
+        assert "who may be alive" in outcome["outcome"]
+        assert len(list((repository(night) / "locks").iterdir())) == 1
+        assert snapshots(night)
+        night.run("restore", SITE, "--dry-run")
+    finally:
+        in_repository(night, "restic unlock --remove-all")
+
+
+def test_the_lock_of_a_process_that_runs_stays(night: Town) -> None:
+    in_repository(night, DIE_LOCKED, hostname=_ours(night))
+    image = night.docker().images.list(name="provision/backup")[0]
+    alive = night.docker().containers.run(
+        image,
+        ["sleep", "600"],
+        entrypoint=[],
+        detach=True,
+        hostname=_ours(night),
+        labels={"provision.namespace": night.namespace},
+    )
+    try:
+        assert "who may be alive" in failed(night, "backup", SITE, "--check")["outcome"]
+    finally:
+        alive.remove(force=True)
+    night.run("backup", SITE, "--check")
+
+
+def _ours(town: Town) -> str:
+    identity = hashlib.sha256(town.docker().info()["ID"].encode()).hexdigest()[:8]
+    return f"{identity}-{town.namespace}-op-1-{SITE}-take"
+
+
+def test_pruning_by_a_wrong_clock_is_refused(night: Town) -> None:
+    """D7: a removal of many, or one by a clock that is behind the snapshots, is refused; --yes does the former."""
+    tags = f"site:{SITE},namespace:{night.namespace}"
+    in_repository(
+        night,
+        f"for hour in 1 2 3 4 5 6 7; do restic backup -q /etc/hostname --host {SITE} --tag {tags} "
+        '--time "2026-01-01 0$hour:00:00"; done',
+    )
+    night.run("backup", SITE)
+    before = snapshots(night)
+    assert "is of the future" in failed(night, "backup", SITE, "--prune", PROVISION_NOW="2020-01-01T00:00")["outcome"]
+    refused = failed(night, "backup", SITE, "--prune")
+    assert "more than 5 at once" in refused["outcome"]
+    assert refused["hint"].endswith(f"provision backup {SITE} --prune --yes")
+    assert snapshots(night) == before
+    night.run("backup", SITE, "--prune", "--yes")
+    after = snapshots(night)
+    assert len(after) <= len(before) - 6
+    assert after[-1] == before[-1]
+
+
+def test_a_missed_night_and_a_missing_proof_alarm(night: Town) -> None:
+    """D9: critical from 26 hours without a backup on, a warning from 35 days without a drill that went well on."""
+    night.run("backup", "--all")
+    night.run("backup", "--escrow", "-")
+
+    def later(**span: float) -> tuple[int, str, list[dict[str, Any]]]:
+        moment = (datetime.now(UTC) + timedelta(**span)).isoformat()
+        check = night.run("status", "--check", code=None, PROVISION_NOW=moment)
+        found = json.loads(night.run("status", "--json", PROVISION_NOW=moment).stdout)["attention"]
+        return check.returncode, check.stdout, [one for one in found if one["pressing"]]
+
+    assert later(hours=25) == (0, "PROVISION OK - 4 sites, 0 critical, 0 warnings\n", [])
+    code, line, found = later(hours=27)
+    assert code == 2
+    assert line.startswith("PROVISION CRITICAL - 4 sites, 5 critical")
+    assert {one["subject"] for one in found} == {SITE, BROKEN, FULL, AWAY, "control-plane"}
+    assert f"provision backup {SITE}" in [one["command"] for one in found]
+
+    night.run("drill", SITE)
+    proven = datetime.fromisoformat(night.json("status", SITE)["last_drill"])
+    assert timedelta(0) <= datetime.now(UTC) - proven < timedelta(minutes=10)
+    unproven = {one["subject"] for one in later(days=36)[2] if one["command"].startswith("provision drill")}
+    assert unproven == {SITE, BROKEN, FULL, AWAY}
+    night.run("drill", SITE, PROVISION_NOW=(datetime.now(UTC) + timedelta(days=20)).isoformat())
+    unproven = {one["subject"] for one in later(days=36)[2] if one["command"].startswith("provision drill")}
+    assert unproven == {BROKEN, FULL, AWAY}
+
+
+def test_bit_rot_is_found_and_told_until_it_is_mended(night: Town) -> None:
+    """D10: one byte of a pack; the night on which its part is read finds it, and status alarms until it is mended."""
+    pack = max((repository(night, BROKEN) / "data").glob("*/*"), key=lambda path: path.stat().st_size)
+    content = pack.read_bytes()
+    pack.chmod(0o600)
+    middle = len(content) // 2
+    bucket = bytes.fromhex(pack.name)[0] % 30  # restic's own rule for --read-data-subset=N/30
+    today = datetime.now(UTC)
+    day = next(day for n in range(30) if (day := today + timedelta(days=n)).date().toordinal() % 30 == bucket)
+    noon = day.replace(hour=12).isoformat()
+    night.run("backup", BROKEN, "--check", PROVISION_NOW=noon)
+    pack.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    try:
+        assert "restic check failed" in failed(night, "backup", BROKEN, "--check", PROVISION_NOW=noon)["outcome"]
+        damaged = [one for one in night.json("status")["attention"] if "found damaged" in one["what"]]
+        assert [(one["subject"], one["critical"]) for one in damaged] == [(BROKEN, True)]
+    finally:
+        pack.write_bytes(content)
+    night.run("backup", BROKEN, "--check")  # on any other day: what was bad is read first
+    assert "found damaged" not in night.run("status").stdout
+
+
+def test_a_snapshot_of_another_site_is_refused(night: Town) -> None:
+    """D12: neither by its id, which this repository does not hold, nor when it lies in this repository."""
+    other = snapshots(night, AWAY)[-1]
+    refused = night.run("restore", SITE, "--snapshot", other, code=2).stderr
+    assert "there is no snapshot" in refused
+    tags = f"site:{SITE},namespace:{night.namespace}"
+    manifest = json.dumps({"site": AWAY, "namespace": night.namespace})
+    in_repository(
+        night, f"mkdir /site; echo '{manifest}' >/site/manifest.json; restic backup -q /site --host x --tag {tags}"
+    )
+    try:
+        assert f"is of site '{AWAY}', not of '{SITE}'" in night.run("restore", SITE, "--yes", code=2).stderr
+        assert night.run("drill", SITE, code=2)
+    finally:
+        in_repository(night, "restic forget -q --host x latest")
+    assert night.get(SITE).status == 200
+
+
+def test_a_night_on_which_much_goes_wrong(night: Town) -> None:
+    """D3, D16: one site is corrupt, one repository full, one target unreachable: the others are saved, all is told."""
+    before = {slug: snapshots(night, slug) for slug in (SITE, BROKEN, FULL, AWAY)}
+    with corrupt(night), full(night), unreachable(night):
+        said = night.run("backup", "--all", code=1)
+        answer = json.loads(night.run("backup", "--all", "--json", code=1).stdout)
+    assert "Traceback" not in said.stdout
+    assert 'File "' not in said.stdout
+    assert said.stdout.splitlines()[-1] == f"2 of 5 well; failed: {AWAY}, {BROKEN}, {FULL}"
+    outcomes = {one["slug"]: one for one in answer}
+    assert {slug for slug, one in outcomes.items() if one["exit_code"] == 0} == {SITE, "control-plane"}
+    assert "wp_broken" in outcomes[BROKEN]["outcome"]
+    assert "no space left" in outcomes[FULL]["outcome"]
+    assert str(repository(night, AWAY)) in outcomes[AWAY]["outcome"]
+    after = {slug: snapshots(night, slug) for slug in before}
+    assert len(after[SITE]) == len(before[SITE]) + 2
+    assert {slug: after[slug] for slug in (BROKEN, FULL, AWAY)} == {slug: before[slug] for slug in (BROKEN, FULL, AWAY)}
+    assert not [one for one in night.json("status")["attention"] if "interrupted" in one["what"]]
+    for slug in before:
+        assert night.get(slug).status == 200
+    assert {one["exit_code"] for one in night.json("backup", "--all")} == {0}
+
+
+@contextmanager
+def corrupt(town: Town) -> Iterator[None]:
+    """Damage a table of a site on disk."""
+    database = f"{BROKEN}_1"
+    town.sql(
+        f"USE {database}; CREATE TABLE {database}.wp_broken (a INT PRIMARY KEY) ENGINE=MyISAM; "
+        f"INSERT INTO {database}.wp_broken SELECT seq FROM seq_1_to_1000; FLUSH TABLES"
+    )
+    index = next((town.data_root / "database" / "data").rglob(f"{database}/wp_broken.MYI"))
+    index.write_bytes(b"\0" * index.stat().st_size)
+    try:
+        yield
+    finally:
+        town.sql(f"DROP TABLE {database}.wp_broken")
+
+
+@contextmanager
+def full(town: Town) -> Iterator[None]:
+    """Put a repository on a file system without space."""
+    place = repository(town, FULL)
+    size = sum(path.stat().st_blocks * 512 for path in place.rglob("*"))
+    aside = place.rename(place.with_name("full-aside"))
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size + 64 * 1024}", "none", str(place)], check=True)
+    try:
+        shutil.copytree(aside, place, dirs_exist_ok=True)
+        with (place / "filler").open("wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(b"\0" * 4096)
+            except OSError:
+                pass
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        place.rmdir()
+        aside.rename(place)
+
+
+@contextmanager
+def unreachable(town: Town) -> Iterator[None]:
+    """Put a file where the directory of a repository was."""
+    place = repository(town, AWAY)
+    aside = place.rename(place.with_name("away-aside"))
+    place.write_text("not a directory\n")
+    try:
+        yield
+    finally:
+        place.unlink()
+        aside.rename(place)
