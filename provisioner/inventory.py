@@ -391,30 +391,3 @@ def load(path: Path, as_if: Path | None = None) -> Inventory:
     inventory = LocatedYaml(path).parse(Inventory)
     inventory._path = (as_if or path).absolute()
     return inventory
-
-
-def write_new(path: Path, answers: dict[str, str], *, dry_run: bool) -> None:
-    """Write a first inventory from templates/inventory.yaml.j2; nothing is written unless it is sound.
-
-    Raises:
-        BadInput: an answer is not acceptable, with the place it would have had.
-
-    """
-    import tempfile
-
-    from provisioner import render
-
-    server, _, port = answers["mail_server"].partition(":")
-    if not (port or "587").isdecimal():
-        raise BadInput(f"--mail-server {answers['mail_server']!r}: HOST, HOST:PORT or none is expected")
-    text = render.text("inventory.yaml.j2", server=server, port=port or "587", **answers)
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / path.name
-        draft.write_text(text, encoding="utf-8")
-        LocatedYaml(draft).parse(Inventory)
-    if dry_run:
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None

@@ -84,8 +84,8 @@ def init(
 
 def _write_inventory(path: Path, given: dict[str, str | None], *, ask: bool, dry_run: bool) -> None:
     """Write an inventory from what was given and, when a person is there, what they answer."""
-    from provisioner import inventory
     from provisioner.errors import BadInput
+    from provisioner.operations import init as operation
 
     questions: dict[str, tuple[str, str | None]] = {
         "council": ("Full name of the council", None),
@@ -104,4 +104,4 @@ def _write_inventory(path: Path, given: dict[str, str | None], *, ask: bool, dry
                 f"{path}: no such inventory, and --{key.replace('_', '-')} was not given",
                 "provision init   at a terminal, which asks",
             )
-    inventory.write_new(path, answers, dry_run=dry_run)
+    operation.write_inventory(path, answers, dry_run=dry_run)

@@ -1,9 +1,16 @@
 """`provision init`: from an engine and an inventory to hosts that are ready for sites."""
 
+import tempfile
+from pathlib import Path
+
+from provisioner import render
 from provisioner.adapters import images
+from provisioner.errors import BadInput
 from provisioner.installation import Installation
+from provisioner.inventory import Inventory
 from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
 from provisioner.journal.step import Step, nothing_to_undo
+from provisioner.located_yaml import LocatedYaml
 from provisioner.model.tables import Operation, OperationState
 from provisioner.steps.host import (
     HostWork,
@@ -75,3 +82,26 @@ def init(installation: Installation, progress: Progress = no_progress, tell: ima
             work = work_on(installation, operation)
             work.tell = tell
             journal.carry_out(operation, work)
+
+
+def write_inventory(path: Path, answers: dict[str, str], *, dry_run: bool) -> None:
+    """Write a first inventory from templates/inventory.yaml.j2; nothing is written unless it is sound.
+
+    Raises:
+        BadInput: an answer is not acceptable, with the place it would have had.
+
+    """
+    server, _, port = answers["mail_server"].partition(":")
+    if not (port or "587").isdecimal():
+        raise BadInput(f"--mail-server {answers['mail_server']!r}: HOST, HOST:PORT or none is expected")
+    text = render.text("inventory.yaml.j2", server=server, port=port or "587", **answers)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / path.name
+        draft.write_text(text, encoding="utf-8")
+        LocatedYaml(draft).parse(Inventory)
+    if dry_run:
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None

@@ -80,7 +80,7 @@ def test_a_killed_night_is_begun_again_and_does_what_is_left(night: Town) -> Non
 
 
 def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folder: Path) -> None:
-    """regart's database is gone, the mail server is away: kayane is saved, one summary says both, one mail is queued."""
+    """regart, its repository and the mail server are gone: kayane is saved, one summary says all, a mail waits."""
     server = {"host": "127.0.0.1", "port": free_port(), "security": "none"}
     night.write_inventory(mail={"sender": "associations@example.org", "server": server})
     night.sql("RENAME TABLE regart_1.wp_posts TO regart_1.lost")
