@@ -278,6 +278,11 @@ def test_the_pages_open_from_a_disk(kayane: Export) -> None:
     assert re.search(r'href="(\.\./)+agenda/index\.html#haut"', story.read_text())
 
 
+def marked(pattern: str, page: str) -> list[str]:
+    """Return what a page says there: a WordPress without French translations writes an apostrophe as another entity."""
+    return [unescape(re.sub(r"<[^>]+>", "", found)) for found in re.findall(pattern, page)]
+
+
 @pytest.mark.parametrize("slug", ["kayane", pytest.param("regart", marks=pytest.mark.acceptance)])
 def test_an_ordinary_wordpress_opens_it(exports: Callable[[str], Export], slug: str) -> None:
     """Debian's WordPress, Apache and MariaDB, set up by following LISEZMOI.txt to the letter."""
@@ -302,8 +307,12 @@ def test_an_ordinary_wordpress_opens_it(exports: Callable[[str], Export], slug: 
         for page in pages:
             path = "/" if str(page) == "." else f"/{page}/"
             there, here = hosting.get(path), export.town.get(slug, path).data.decode()
-            for mark in (r"<title>(.*?)</title>", r"<h1[^>]*>(.*?)</h1>", r"navigation-item__label\">(.*?)</span>"):
-                assert re.findall(mark, there) == re.findall(mark, here), (path, mark)
+            for mark in (
+                r"<title>(.*?)</title>",
+                r"<h\d[^>]*wp-block-post-title[^>]*>(.*?)</h\d>",
+                r"navigation-item__label\">(.*?)</span>",
+            ):
+                assert marked(mark, there) == marked(mark, here), (path, mark)
             assert old not in there, path
         for (file,) in export.rows("SELECT meta_value FROM wp_postmeta WHERE meta_key = '_wp_attached_file'"):
             original = export.uploads.parent / file
