@@ -64,7 +64,7 @@ def on_record(session: Session, installation: Installation) -> Iterator[Attentio
     """Find what the records say is missing: backups, proofs, a nightly run, space to come, administrators, answers."""
     sites = records.live_sites(session)
     if sites:
-        yield from _night(session, min(site.created_at for site in sites))
+        yield from _night(session, installation, min(site.created_at for site in sites))
     yield from _unsaved(session)
     for settings in installation.inventory.hosts:
         yield from _disk(session, settings.name)
@@ -113,8 +113,9 @@ def _missed(subject: str, created: datetime, taken: datetime | None) -> Iterator
         yield Attention(subject, what, f"provision backup {subject}", critical=True, alarm="backup")
 
 
-def _night(session: Session, first_site: datetime) -> Iterator[Attention]:
-    query = select(Run).where(Run.kind == "nightly", col(Run.outcome).in_(("well", "failed")))
+def _night(session: Session, installation: Installation, first_site: datetime) -> Iterator[Attention]:
+    outcomes = ["well", "failed"] + ([""] if lock.is_held(installation.locks, "nightly") else [])  # one is under way
+    query = select(Run).where(Run.kind == "nightly", col(Run.outcome).in_(outcomes))
     last = session.exec(query.order_by(col(Run.started_at).desc())).first()
     since = last.started_at if last else first_site
     if clock.now() - since > timedelta(hours=NIGHT_HOURS):

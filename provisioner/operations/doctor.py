@@ -43,6 +43,7 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
         lambda: _drifted(installation, host, wanted),
         lambda: _edge_drift(installation, host),
         lambda: _silent(installation, host, wanted),
+        lambda: [Finding(one.subject, one.what, one.command) for one in alerts.on_host(installation, host)],
         lambda: _unresolved(installation, wanted),
     )
     found: list[Finding] = []

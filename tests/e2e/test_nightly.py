@@ -33,10 +33,10 @@ def folder(night: Town) -> Iterator[Path]:
     night.write_inventory()
 
 
-def noon(days: int) -> str:
-    """Return noon of a day to come, for PROVISION_NOW."""
+def noon(days: int, minutes: int = 0) -> str:
+    """Return noon of a day to come, or some minutes later, for PROVISION_NOW."""
     day = datetime.now(PARIS) + timedelta(days=days)
-    return f"{day:%Y-%m-%d}T12:00"
+    return f"{day:%Y-%m-%d}T12:{minutes:02}"
 
 
 def rows(town: Town, query: str) -> list[tuple[Any, ...]]:
@@ -85,13 +85,13 @@ def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folde
     night.write_inventory(mail={"sender": "associations@example.org", "server": server})
     night.sql("RENAME TABLE regart_1.wp_posts TO regart_1.lost")
     night.docker().containers.get(f"{night.namespace}.site.regart.1").stop()
-    tomorrow = noon(1)
+    later = noon(2)
     repository = night.folder / "backups" / "regart"
     hidden = repository.rename(repository.with_name("hidden"))
     repository.write_text("no repository")
     try:
-        said = run_json(night, 3, PROVISION_NOW=tomorrow)
-        again = night.run("nightly", code=3, PROVISION_NOW=tomorrow).stdout
+        said = run_json(night, 3, PROVISION_NOW=later)
+        again = night.run("nightly", code=3, PROVISION_NOW=later).stdout
     finally:
         repository.unlink()
         hidden.rename(repository)
@@ -111,29 +111,33 @@ def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folde
     assert len(operators(folder, "nightly")) == 2
 
 
+def told(folder: Path, about: str) -> list[str]:
+    """Return the subjects of the mails to the operators about an incident, in the order in which they were posted."""
+    subjects = [line for text in operators(folder, "incident") for line in text.splitlines() if "Subject:" in line]
+    return [line.removeprefix("Subject: ").partition(":")[0] for line in subjects if line.endswith(about)]
+
+
 def test_an_incident_is_told_once_when_it_begins_and_once_when_it_is_over(night: Town, folder: Path) -> None:
-    """No night for 27 hours: status says so by itself; two watches send one mail; the night after it ends it."""
-    before = len(operators(folder, "incident"))
-    later = noon(3)
-    told = night.run("status", "--check", code=2, PROVISION_NOW=later).stdout
-    assert "CRITICAL" in told
-    assert "the last nightly run was on" in night.run("status", PROVISION_NOW=later).stdout
-    for _ in range(2):
-        begin = night.start("serve", PROVISION_NOW=later)
-        until(lambda: rows(night, "SELECT count(*) FROM incident WHERE alarm='night'")[0][0] >= 1)
-        begin.send_signal(signal.SIGTERM)
-        assert begin.wait(timeout=240) == 0
-    night.run("nightly", code=None, PROVISION_NOW=later)
-    night.run("mail", "retry", code=None)
-    assert rows(night, "SELECT count(*) FROM incident WHERE alarm='night' AND ended_at IS NULL") == [(0,)]
-    about = [text for text in operators(folder, "incident") if "nightly: night" in text]
-    assert [sum(word in text for text in about) for word in ("Subject: critical", "Subject: over")] == [1, 1], about
-    assert len(operators(folder, "incident")) > before
+    """regart had no backup for 26 hours in both runs before: one mail. It has one now: another, and no more."""
+    assert told(folder, "regart: backup") == ["critical"]
+    assert told(folder, "regart: silent") == ["critical"]
+    for minutes in (20, 30):
+        night.run("nightly", PROVISION_NOW=noon(2, minutes))
+        assert told(folder, "regart: backup") == ["critical", "over"]
+        assert told(folder, "regart: silent") == ["critical", "over"]
+    assert rows(night, "SELECT count(*) FROM incident WHERE ended_at IS NULL") == [(0,)]
+
+
+def test_a_missing_night_is_seen_by_the_councils_own_monitoring(night: Town) -> None:
+    """A dead scheduler cannot announce itself: status does, with nothing running."""
+    assert "CRITICAL" in night.run("status", "--check", code=2, PROVISION_NOW=noon(5)).stdout
+    assert "the last nightly run was on" in night.run("status", PROVISION_NOW=noon(5)).stdout
 
 
 def test_one_scheduler_works_and_the_other_says_why_it_waits(night: Town) -> None:
     later = noon(5)
-    count = rows(night, "SELECT count(*) FROM run WHERE kind='nightly'")[0][0]
+    ended = "SELECT count(*) FROM run WHERE kind='nightly' AND outcome IN ('well', 'failed')"
+    count = rows(night, ended)[0][0]
     first = night.start("serve", PROVISION_NOW=later)
     try:
         assert first.stdout is not None
@@ -145,14 +149,12 @@ def test_one_scheduler_works_and_the_other_says_why_it_waits(night: Town) -> Non
         assert f"(process {first.pid})" in waiting
         second.send_signal(signal.SIGTERM)
         assert second.wait(timeout=60) == 0
-        until(lambda: rows(night, "SELECT count(*) FROM run WHERE kind='nightly' AND outcome<>''")[0][0] > count)
+        until(lambda: rows(night, ended)[0][0] > count)
     finally:
         first.send_signal(signal.SIGTERM)
         assert first.wait(timeout=240) == 0
     assert rows(night, "SELECT outcome FROM run WHERE kind='scheduler' ORDER BY id DESC LIMIT 1") == [("stopped",)]
-    assert (
-        rows(night, "SELECT count(*) FROM run WHERE kind='nightly'")[0][0] == count + 1
-    )  # five missed nights, one run
+    assert rows(night, ended)[0][0] == count + 1  # three nights were missed, one run makes up for them
 
 
 def test_a_frozen_site_with_nothing_under_way_is_told_and_thawed(night: Town) -> None:

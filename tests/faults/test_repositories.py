@@ -238,8 +238,8 @@ def test_a_missed_night_and_a_missing_proof_alarm(night: Town) -> None:
     assert later(hours=25) == (0, "PROVISION OK - 4 sites, 0 critical, 0 warnings\n", [])
     code, line, found = later(hours=27)
     assert code == 2
-    assert line.startswith("PROVISION CRITICAL - 4 sites, 5 critical")
-    assert {one["subject"] for one in found} == {SITE, BROKEN, FULL, AWAY, "control-plane"}
+    assert line.startswith("PROVISION CRITICAL - 4 sites, 6 critical")
+    assert {one["subject"] for one in found} == {SITE, BROKEN, FULL, AWAY, "control-plane", "nightly"}
     assert f"provision backup {SITE}" in [one["command"] for one in found]
 
     night.run("drill", SITE)
