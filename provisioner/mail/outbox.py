@@ -162,7 +162,8 @@ def listing(installation: Installation) -> list[MailLine]:
     with installation.store.transaction() as session:
         query = (
             select(Mail, Site, Contact)
-            .join(Site, isouter=True)
+            .select_from(Mail)
+            .join(Site, col(Mail.site_id) == Site.id, isouter=True)
             .join(Contact, col(Mail.contact_id) == Contact.id, isouter=True)
         )
         return [

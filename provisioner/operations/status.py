@@ -215,8 +215,8 @@ def _operations(session: Session, installation: Installation) -> Iterator[Attent
 
 
 def _mails(session: Session) -> Iterator[Attention]:
-    query = select(Mail, Site).join(Site, isouter=True).where(col(Mail.state).in_(UNSENT))
-    for mail, site in session.exec(query).all():
+    query = select(Mail, Site).select_from(Mail).join(Site, col(Mail.site_id) == Site.id, isouter=True)
+    for mail, site in session.exec(query.where(col(Mail.state).in_(UNSENT))).all():
         fate = "was refused for good" if mail.state is MailState.DEAD else "waits"
         reason = mail.outcome or "nobody has tried to send it yet"
         yield Attention(

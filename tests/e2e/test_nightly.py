@@ -105,6 +105,10 @@ def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folde
     assert "need a person" in again.splitlines()[-1]
     assert "kayane" not in next(line for line in again.splitlines() if line.startswith("backup"))
     assert rows(night, "SELECT count(*) FROM mail WHERE kind='nightly' AND state='QUEUED'")[0][0] == 2
+    waiting = [mail for mail in night.json("mail", "list") if mail["kind"] == "nightly"]
+    told_to = {(mail["site"], mail["to"], mail["state"]) for mail in waiting}
+    assert told_to == {("operators", "associations@example.org", "queued")}
+    assert "operators: a mail (nightly) waits" in night.run("status").stdout
     night.write_inventory()
     until(lambda: night.get("regart").status == 200)
     night.run("mail", "retry")
