@@ -46,6 +46,8 @@ class Sshd:
             "StrictModes": "no",
             "UsePAM": "no",
             "Subsystem": "sftp internal-sftp",
+            # Not the caller's own start-up files: what they do takes time, and some leave a lock when they are killed.
+            "SetEnv": f"HOME={self._folder}",
         }
         command = [SSHD, "-D", "-E", str(log), "-f", "/dev/null"]
         for key, value in options.items():
