@@ -3,6 +3,7 @@
 The cases walk the steps that the operations list, as those of test_operations.py do.
 """
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from provisioner.operations import backup, drill, restore
+from provisioner.operations import backup, copy_site, drill, restore
 from tests.faults.test_operations import DIED, points, steps_of
 from tests.faults.test_world import Command
 from tests.town import Town
@@ -155,10 +156,10 @@ def test_drill_interrupted_anywhere(place: Place, point: str, action: str, what:
 # Restore: what the snapshot holds serves, or what served before, never a mixture.
 
 
-def interrupted_restore(place: Place, point: str, action: str, what: str) -> None:
+def interrupted_restore(place: Place, point: str, action: str, what: str, *options: str) -> None:
     written, serving, before = place.write(), place.serving, place.town.belongings()
     assert written != place.restored
-    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes")
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes", *options)
     place.town.run(*command, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
     if action == "kill":
         then(place.town, what)
@@ -199,6 +200,70 @@ def test_undo_of_a_restore_killed_then_undone(place: Place, step: str) -> None:
     place.town.run("undo", SITE, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:undo:kill")
     then(place.town, "undo")
     place.check(written, before, serving)
+
+
+# After an intrusion, and to another name: the steps that these have of their own
+
+
+INTRUSION = [f"{restore.INTRUSION_KIND}.{step.name}" for step in restore.AFTER_INTRUSION]
+COPY = steps_of(copy_site)
+
+
+@pytest.mark.parametrize("what", ["resume", "undo"])
+@pytest.mark.parametrize("step", [step for step in INTRUSION if step.rpartition(".")[2] in ("lock-out", "salts")])
+def test_after_intrusion_killed_unrecorded(place: Place, step: str, what: str) -> None:
+    interrupted_restore(place, f"{step}:after", "kill", what, "--after-intrusion")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
+@pytest.mark.parametrize("point", points(INTRUSION))
+def test_after_intrusion_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
+    interrupted_restore(place, point, action, what, "--after-intrusion")
+
+
+_copies = itertools.count(1)
+
+
+def interrupted_copy(place: Place, point: str, action: str, what: str) -> None:
+    town, content, serving, before = place.town, place.content, place.serving, place.town.belongings()
+    slug = f"copy-{next(_copies)}"
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--as", slug)
+    town.run(*command, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
+    if action == "kill":
+        town.run(what, slug, *(["--yes"] if what == "undo" else []))
+    made = what == "resume"
+    assert [site["slug"] for site in town.json("status")["sites"] if site["slug"] == slug] == [slug] * made
+    if made:
+        name = f"{slug.replace('-', '_')}_1"
+        after = town.belongings()
+        assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{slug}.1"}
+        assert after["databases"] - before["databases"] == after["users"] - before["users"] == {name}
+        page = town.get(slug)
+        assert page.status == 200
+        assert "noindex" in page.data.decode()
+        assert town.sql(f"SELECT option_value FROM {name}.wp_options WHERE option_name = 'home'").strip() == (
+            f"https://{slug}.assos.localhost:{town.port}"
+        )
+        before = after
+    place.check(content, before, serving)
+
+
+@pytest.mark.parametrize("step", COPY)
+def test_copy_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
+    interrupted_copy(place, f"{step}:after", "kill", "resume")
+
+
+@pytest.mark.parametrize("step", [COPY[0], COPY[6], COPY[-1]])
+def test_copy_killed_unrecorded_then_undone(place: Place, step: str) -> None:
+    interrupted_copy(place, f"{step}:after", "kill", "undo")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
+@pytest.mark.parametrize("point", points(COPY))
+def test_copy_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
+    interrupted_copy(place, point, action, what)
 
 
 # A9: two at once
