@@ -9,18 +9,13 @@ from pathlib import Path
 import pytest
 
 from provisioner.operations import export
+from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.faults.test_world import Command, fill, mount, through, unmount, variant
 from tests.faults.wire import Wire
 from tests.town import Town
 
 SITE = "kayane"
-DIED = -9
-STEPS = [f"export.{step.name}" for step in export.STEPS]
-WITH_MIDDLE = ("export.pack", "export.fetch")
-POINTS = [
-    f"{step}:{place}" for step in STEPS for place in ("before", "middle", "after")
-    if place != "middle" or step in WITH_MIDDLE
-]  # fmt: skip
+STEPS = steps_of(export)
 slow = pytest.mark.acceptance
 
 
@@ -59,31 +54,40 @@ def check_whole(folder: Path) -> None:
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=inside, check=True)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_unrecorded_then_resumed(site: Town, folder: Path, step: str) -> None:
-    begin(site, folder, f"{step}:after:kill", DIED)
-    refused = site.run("export", SITE, "--to", str(folder / "other.zip"), code=4)
-    assert f"provision resume {SITE}" in refused.stderr
-    site.run("resume", SITE)
+def test_killed_after_each_step_then_resumed(site: Town, folder: Path) -> None:
+    die_after_each(site, STEPS, SITE, "export", SITE, "--to", str(folder))
     check_whole(folder)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_unrecorded_then_undone(site: Town, folder: Path, step: str) -> None:
-    begin(site, folder, f"{step}:after:kill", DIED)
+def test_killed_then_its_undo_at_each_step(site: Town, folder: Path) -> None:
+    die_undoing_each(site, STEPS, SITE, "export", SITE, "--to", str(folder))
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupted_export_is_not_begun_again(site: Town, folder: Path) -> None:
+    begin(site, folder, f"{STEPS[0]}:after:kill", DIED)
+    refused = site.run("export", SITE, "--to", str(folder / "other.zip"), code=4)
+    assert f"provision resume {SITE}" in refused.stderr
     site.run("undo", SITE, "--yes")
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("point", [*(pytest.param(f"{s}:after") for s in STEPS), "export.fetch:middle"])
+@pytest.mark.parametrize("point", ["export.pack:middle", "export.fetch:middle"])
 def test_failing_is_undone(site: Town, folder: Path, point: str) -> None:
     assert "; undone" in begin(site, folder, f"{point}:fail", 1)
     assert list(folder.iterdir()) == []
 
 
 @slow
+@pytest.mark.parametrize("point", points(STEPS))
+def test_failing_anywhere_is_undone(site: Town, folder: Path, point: str) -> None:
+    assert "; undone" in begin(site, folder, f"{point}:fail", 1)
+    assert list(folder.iterdir()) == []
+
+
+@slow
 @pytest.mark.parametrize("then", ["resume", "undo"])
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", points(STEPS))
 def test_killed_anywhere(site: Town, folder: Path, point: str, then: str) -> None:
     begin(site, folder, f"{point}:kill", DIED)
     site.run(then, SITE, *(["--yes"] if then == "undo" else []))

@@ -1,10 +1,12 @@
 """Every step of create and init on the real engine: killed, failed, stopped; resumed and undone.
 
 The cases walk the steps that the operations themselves list, so that a new step is covered on the
-day it is written. `make test` kills every step after it acted; `make acceptance` runs the product.
+day it is written. `make test` kills every step after it acted, one after the other in one operation; `make
+acceptance` runs the product, an operation for each case.
 """
 
 import itertools
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -29,6 +31,22 @@ def points(steps: list[str]) -> list[str]:
         for place in ("before", "middle", "after")
         if place != "middle" or step.rpartition(".")[2] in WITH_MIDDLE
     ]
+
+
+def die_after_each(town: Town, steps: list[str], subject: str, *command: str) -> None:
+    """Kill a command once its first step acted, then each resume once the next one did; the last resume ends well."""
+    for step in steps:
+        town.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+        command = ("resume", subject)
+    town.run(*command)
+
+
+def die_undoing_each(town: Town, steps: list[str], subject: str, *command: str) -> None:
+    """Kill a command once the last of ``steps`` acted, then each undo before it takes back the next; one ends well."""
+    town.run(*command, code=DIED, PROVISION_FAILPOINT=f"{steps[-1]}:after:kill")
+    for step in reversed(steps):
+        town.run("undo", subject, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:undo:kill")
+    town.run("undo", subject, "--yes")
 
 
 CREATE, INIT = steps_of(create), steps_of(init)
@@ -81,13 +99,24 @@ def begin(town: Town, slug: str, failpoint: str, code: int) -> dict[str, set[str
     return before
 
 
-@pytest.mark.parametrize("step", CREATE)
-def test_create_killed_unrecorded_then_resumed(crowded: Town, slug: str, step: str) -> None:
-    before = begin(crowded, slug, f"{step}:after:kill", DIED)
+def test_create_killed_after_each_step_then_resumed(crowded: Town, slug: str) -> None:
+    before = crowded.belongings()
+    die_after_each(crowded, CREATE, slug, "create", "--from", crowded.describe(association(slug)))
+    check_converged(crowded, slug, before, exists=True)
+
+
+def test_create_killed_then_its_undo_at_each_step(crowded: Town, slug: str) -> None:
+    before = crowded.belongings()
+    die_undoing_each(crowded, CREATE, slug, "create", "--from", crowded.describe(association(slug)))
+    check_converged(crowded, slug, before, exists=False)
+
+
+def test_an_interrupted_create_is_not_begun_again(crowded: Town, slug: str) -> None:
+    before = begin(crowded, slug, f"{CREATE[0]}:after:kill", DIED)
     refusal = crowded.run("create", "--from", crowded.describe(association(slug)), code=4)
     assert f"provision resume {slug}" in refusal.stderr
-    crowded.run("resume", slug)
-    check_converged(crowded, slug, before, exists=True)
+    crowded.run("undo", slug, "--yes")
+    check_converged(crowded, slug, before, exists=False)
 
 
 @pytest.mark.acceptance
@@ -97,13 +126,6 @@ def test_create_killed_anywhere(crowded: Town, slug: str, point: str, then: str)
     before = begin(crowded, slug, f"{point}:kill", DIED)
     crowded.run(then, slug, *(["--yes"] if then == "undo" else []))
     check_converged(crowded, slug, before, exists=then == "resume")
-
-
-@pytest.mark.parametrize("step", CREATE[::3])
-def test_create_killed_unrecorded_then_undone(crowded: Town, slug: str, step: str) -> None:
-    before = begin(crowded, slug, f"{step}:after:kill", DIED)
-    crowded.run("undo", slug, "--yes")
-    check_converged(crowded, slug, before, exists=False)
 
 
 @pytest.mark.acceptance
@@ -137,7 +159,7 @@ def test_create_stopped_anywhere_is_undone(crowded: Town, slug: str, step: str, 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("step", CREATE)
-def test_undo_killed_then_undone(crowded: Town, slug: str, step: str) -> None:
+def test_create_killed_then_undone_twice(crowded: Town, slug: str, step: str) -> None:
     """A recovery can be repeated."""
     before = begin(crowded, slug, f"{CREATE[-1]}:after:kill", DIED)
     crowded.run("undo", slug, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:undo:kill")
@@ -145,14 +167,17 @@ def test_undo_killed_then_undone(crowded: Town, slug: str, step: str) -> None:
     check_converged(crowded, slug, before, exists=False)
 
 
-@pytest.mark.parametrize("step", INIT)
-def test_init_killed_unrecorded_then_resumed(empty_town: Town, step: str) -> None:
-    empty_town.run("init", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
-    empty_town.run("resume", "host:local")
+def test_init_killed_after_each_step_then_resumed(empty_town: Town) -> None:
+    die_after_each(empty_town, INIT, "host:local", "init")
     assert empty_town.run("doctor").stdout.startswith("all is well")
     assert empty_town.belongings()["containers"] == {
         f"{empty_town.namespace}.{name}" for name in ("database", "edge", "cron")
     }
+
+
+def test_init_killed_then_its_undo_at_each_step(empty_town: Town) -> None:
+    die_undoing_each(empty_town, INIT, "host:local", "init")
+    check_nothing_left(empty_town)
 
 
 @pytest.mark.acceptance
@@ -208,29 +233,21 @@ INVITE = steps_of(invite)
 SIGN = [f"{agreement.SIGN}.{step.name}" for step in agreement.SIGN_STEPS]
 
 
-@pytest.mark.parametrize("then", ["resume", "undo"])
-@pytest.mark.parametrize("step", INVITE)
-def test_invite_killed_unrecorded(crowded: Town, resident: str, step: str, then: str) -> None:
+@pytest.mark.parametrize(("interrupted", "more"), [(die_after_each, 1), (die_undoing_each, 0)])
+def test_invite_killed_at_each_step(crowded: Town, resident: str, interrupted: Callable[..., None], more: int) -> None:
     """One more mail after a resume, none after an undo; never two for one occasion."""
     before = len(invitations(crowded, resident))
-    command = ("contact", "invite", resident, f"presidence.{resident}@example.org")
-    crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
-    crowded.run(then, resident, *(["--yes"] if then == "undo" else []))
-    assert len(invitations(crowded, resident)) == before + (then == "resume")
+    interrupted(crowded, INVITE, resident, "contact", "invite", resident, f"presidence.{resident}@example.org")
+    assert len(invitations(crowded, resident)) == before + more
     assert crowded.is_well()
 
 
-@pytest.mark.parametrize("then", ["resume", "undo"])
-@pytest.mark.parametrize("step", SIGN)
-def test_sign_killed_unrecorded(crowded: Town, step: str, then: str) -> None:
-    slug = f"signed-{step.rpartition('.')[2]}-{then}"
+@pytest.mark.parametrize(("interrupted", "signed"), [(die_undoing_each, False), (die_after_each, True)])
+def test_sign_killed_at_each_step(crowded: Town, slug: str, interrupted: Callable[..., None], signed: bool) -> None:
     crowded.create(slug)
     scan = crowded.folder / "scan.pdf"
     scan.write_bytes(b"%PDF-1.7\n")
-    command = ("agreement", "sign", slug, "--on", "2026-01-02", "--copy", str(scan))
-    crowded.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
-    crowded.run(then, slug, *(["--yes"] if then == "undo" else []))
-    signed = then == "resume"
+    interrupted(crowded, SIGN, slug, "agreement", "sign", slug, "--on", "2026-01-02", "--copy", str(scan))
     assert crowded.json("status", slug)["state"] == ("online" if signed else "preparing")
     assert ("noindex" in crowded.get(slug).data.decode()) is not signed
     assert crowded.json("status", slug)["agreement"]["signed_on"] == ("2026-01-02" if signed else None)

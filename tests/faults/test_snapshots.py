@@ -6,13 +6,13 @@ The cases walk the steps that the operations list, as those of test_operations.p
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from provisioner.operations import backup, copy_site, drill, restore
-from tests.faults.test_operations import DIED, points, steps_of
+from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.faults.test_world import Command
 from tests.town import Town
 
@@ -108,9 +108,11 @@ def interrupted_backup(place: Place, point: str, action: str, what: str) -> None
     assert place.taken == known + recorded
 
 
-@pytest.mark.parametrize("step", BACKUP)
-def test_backup_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
-    interrupted_backup(place, f"{step}:after", "kill", "resume")
+def test_backup_killed_after_each_step_then_resumed(place: Place) -> None:
+    content, serving, before, known = place.content, place.serving, place.town.belongings(), place.taken
+    die_after_each(place.town, BACKUP, SITE, "backup", SITE)
+    place.check(content, before, serving)
+    assert place.taken == known + 1
 
 
 def test_backup_killed_while_it_takes_then_undone(place: Place) -> None:
@@ -136,14 +138,11 @@ def interrupted_drill(place: Place, point: str, action: str, what: str) -> None:
     place.check(content, before, serving)
 
 
-@pytest.mark.parametrize("step", DRILL)
-def test_drill_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
-    interrupted_drill(place, f"{step}:after", "kill", "resume")
-
-
-@pytest.mark.parametrize("step", DRILL[1::4])
-def test_drill_killed_unrecorded_then_undone(place: Place, step: str) -> None:
-    interrupted_drill(place, f"{step}:after", "kill", "undo")
+@pytest.mark.parametrize("interrupted", [die_after_each, die_undoing_each])
+def test_drill_killed_at_each_step(place: Place, interrupted: Callable[..., None]) -> None:
+    content, serving, before = place.content, place.serving, place.town.belongings()
+    interrupted(place.town, DRILL, SITE, "drill", SITE)
+    place.check(content, before, serving)
 
 
 @pytest.mark.acceptance
@@ -169,14 +168,17 @@ def interrupted_restore(place: Place, point: str, action: str, what: str, *optio
         place.check(written, before, serving)
 
 
-@pytest.mark.parametrize("step", RESTORE)
-def test_restore_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
-    interrupted_restore(place, f"{step}:after", "kill", "resume")
+def test_restore_killed_after_each_step_then_resumed(place: Place) -> None:
+    serving, before = place.serving, place.town.belongings()
+    assert place.write() != place.restored
+    die_after_each(place.town, RESTORE, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes")
+    place.check(place.restored, before, serving + 1, kept=True)
 
 
-@pytest.mark.parametrize("step", [RESTORE[1], *RESTORE[-3:]])
-def test_restore_killed_unrecorded_then_undone(place: Place, step: str) -> None:
-    interrupted_restore(place, f"{step}:after", "kill", "undo")
+def test_restore_killed_then_its_undo_at_each_step(place: Place) -> None:
+    written, serving, before = place.write(), place.serving, place.town.belongings()
+    die_undoing_each(place.town, RESTORE, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes")
+    place.check(written, before, serving)
 
 
 @pytest.mark.parametrize("point", ["restore.load:after", "restore.verify:before"])
@@ -209,10 +211,12 @@ INTRUSION = [f"{restore.INTRUSION_KIND}.{step.name}" for step in restore.AFTER_I
 COPY = steps_of(copy_site)
 
 
-@pytest.mark.parametrize("what", ["resume", "undo"])
-@pytest.mark.parametrize("step", [step for step in INTRUSION if step.rpartition(".")[2] in ("lock-out", "salts")])
-def test_after_intrusion_killed_unrecorded(place: Place, step: str, what: str) -> None:
-    interrupted_restore(place, f"{step}:after", "kill", what, "--after-intrusion")
+def test_after_intrusion_killed_after_each_step_then_resumed(place: Place) -> None:
+    serving, before = place.serving, place.town.belongings()
+    assert place.write() != place.restored
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes", "--after-intrusion")
+    die_after_each(place.town, INTRUSION, SITE, *command)
+    place.check(place.restored, before, serving + 1, kept=True)
 
 
 @pytest.mark.acceptance
@@ -225,45 +229,45 @@ def test_after_intrusion_interrupted_anywhere(place: Place, point: str, action: 
 _copies = itertools.count(1)
 
 
-def interrupted_copy(place: Place, point: str, action: str, what: str) -> None:
-    town, content, serving, before = place.town, place.content, place.serving, place.town.belongings()
-    slug = f"copy-{next(_copies)}"
-    command = ("restore", SITE, "--snapshot", place.snapshot, "--as", slug)
-    town.run(*command, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
-    if action == "kill":
-        town.run(what, slug, *(["--yes"] if what == "undo" else []))
-    made = what == "resume"
+def check_copied(place: Place, slug: str, before: dict[str, set[str]], *, made: bool) -> None:
+    """Check that the copy is there, whole and hidden from search engines, or that nothing of it is."""
+    town = place.town
+    after = town.belongings()
     assert [site["slug"] for site in town.json("status")["sites"] if site["slug"] == slug] == [slug] * made
-    if made:
-        name = f"{slug.replace('-', '_')}_1"
-        after = town.belongings()
-        assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{slug}.1"}
-        assert after["databases"] - before["databases"] == after["users"] - before["users"] == {name}
-        page = town.get(slug)
-        assert page.status == 200
-        assert "noindex" in page.data.decode()
-        assert town.sql(f"SELECT option_value FROM {name}.wp_options WHERE option_name = 'home'").strip() == (
-            f"https://{slug}.assos.localhost:{town.port}"
-        )
-        before = after
-    place.check(content, before, serving)
+    if not made:
+        assert after == before
+        return
+    name = f"{slug.replace('-', '_')}_1"
+    assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{slug}.1"}
+    assert after["databases"] - before["databases"] == after["users"] - before["users"] == {name}
+    page = town.get(slug)
+    assert page.status == 200
+    assert "noindex" in page.data.decode()
+    home = town.sql(f"SELECT option_value FROM {name}.wp_options WHERE option_name = 'home'").strip()
+    assert home == f"https://{slug}.assos.localhost:{town.port}"
 
 
-@pytest.mark.parametrize("step", COPY)
-def test_copy_killed_unrecorded_then_resumed(place: Place, step: str) -> None:
-    interrupted_copy(place, f"{step}:after", "kill", "resume")
-
-
-@pytest.mark.parametrize("step", [COPY[0], COPY[6], COPY[-1]])
-def test_copy_killed_unrecorded_then_undone(place: Place, step: str) -> None:
-    interrupted_copy(place, f"{step}:after", "kill", "undo")
+@pytest.mark.parametrize(("interrupted", "made"), [(die_undoing_each, False), (die_after_each, True)])
+def test_copy_killed_at_each_step(place: Place, interrupted: Callable[..., None], made: bool) -> None:
+    content, serving, before = place.content, place.serving, place.town.belongings()
+    slug = f"copy-{next(_copies)}"
+    interrupted(place.town, COPY, slug, "restore", SITE, "--snapshot", place.snapshot, "--as", slug)
+    check_copied(place, slug, before, made=made)
+    place.check(content, place.town.belongings(), serving)
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
 @pytest.mark.parametrize("point", points(COPY))
 def test_copy_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
-    interrupted_copy(place, point, action, what)
+    town, content, serving, before = place.town, place.content, place.serving, place.town.belongings()
+    slug = f"copy-{next(_copies)}"
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--as", slug)
+    town.run(*command, code=DIED if action == "kill" else 1, PROVISION_FAILPOINT=f"{point}:{action}")
+    if action == "kill":
+        town.run(what, slug, *(["--yes"] if what == "undo" else []))
+    check_copied(place, slug, before, made=what == "resume")
+    place.check(content, town.belongings(), serving)
 
 
 # A9: two at once

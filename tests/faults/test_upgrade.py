@@ -14,7 +14,7 @@ import yaml
 from provisioner.installation import Installation
 from provisioner.operations import expire, undo, upgrade
 from tests.doors import Traffic, install
-from tests.faults.test_operations import DIED, points, steps_of
+from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.town import Town
 
 UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
@@ -86,18 +86,14 @@ def check_converged(town: Town, slug: str, version: str, *generations: int) -> N
     assert town.run("doctor", code=None).stdout.startswith("all is well")
 
 
-@pytest.mark.parametrize("step", UPGRADE)
-def test_upgrade_killed_unrecorded_then_resumed(old_town: Town, slug: str, step: str) -> None:
-    begin(old_town, slug, f"{step}:after:kill", DIED)
-    assert old_town.get(slug).status == 200
-    old_town.run("resume", slug)
+def test_upgrade_killed_after_each_step_then_resumed(old_town: Town, slug: str) -> None:
+    die_after_each(old_town, UPGRADE, slug, "upgrade", slug, "--to", "6.8", "--yes")
     check_converged(old_town, slug, "6.8", 1, 2)
 
 
-@pytest.mark.parametrize("step", ["upgrade.twins", "upgrade.container"])
-def test_upgrade_killed_unrecorded_then_undone(old_town: Town, slug: str, step: str) -> None:
-    begin(old_town, slug, f"{step}:after:kill", DIED)
-    old_town.run("undo", slug, "--yes")
+def test_upgrade_killed_then_its_undo_at_each_step(old_town: Town, slug: str) -> None:
+    before_the_switch = UPGRADE[: UPGRADE.index("upgrade.switch")]
+    die_undoing_each(old_town, before_the_switch, slug, "upgrade", slug, "--to", "6.8", "--yes")
     check_converged(old_town, slug, "6.1", 1)
 
 
@@ -214,22 +210,18 @@ def upgraded(old_town: Town) -> str:
     return "pendule"
 
 
-@pytest.mark.parametrize("step", UNDO)
-def test_undo_killed_unrecorded_then_resumed(old_town: Town, upgraded: str, step: str) -> None:
+def test_undo_killed_after_each_step_then_resumed(old_town: Town, upgraded: str) -> None:
     before = serving(old_town, upgraded)
-    old_town.run("undo", upgraded, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
-    old_town.run("resume", upgraded)
+    die_after_each(old_town, UNDO, upgraded, "undo", upgraded, "--yes")
     assert {before, serving(old_town, upgraded)} == {1, 2}
     check_converged(old_town, upgraded, "6.1" if serving(old_town, upgraded) == 1 else "6.8", 1, 2)
 
 
-@pytest.mark.parametrize("step", ["undo.wake", "undo.flip"])
-def test_undo_killed_unrecorded_then_undone(old_town: Town, upgraded: str, step: str) -> None:
+def test_undo_killed_then_its_undo_at_each_step(old_town: Town, upgraded: str) -> None:
     before = serving(old_town, upgraded)
-    old_town.run("undo", upgraded, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
-    old_town.run("undo", upgraded, "--yes")
+    die_undoing_each(old_town, UNDO, upgraded, "undo", upgraded, "--yes")
     assert serving(old_town, upgraded) == before
-    assert old_town.get(upgraded).status == 200
+    check_writes(old_town, upgraded)
 
 
 @pytest.mark.acceptance
