@@ -55,7 +55,6 @@ check: .venv/dev ## Format, lint, types, layers, sizes
 bench: engine .venv/dev ## Measure creating, backups, restores and agreements against their baselines; print the tables of docs/bench.md
 	$(BIN)/python -m tests.bench.bench
 	$(BIN)/python -m tests.bench.backups
-	$(BIN)/python -m tests.bench.reminders
 	$(BIN)/python -m tests.bench.agreements
 
 format: .venv/dev ## Format and sort
