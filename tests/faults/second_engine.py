@@ -29,9 +29,11 @@ class SecondEngine:
     """dockerd and containerd with directories, sockets and control groups of their own."""
 
     def __init__(self) -> None:
-        self.root = Path(f"{PLACE}/test-engine-{secrets.token_hex(3)}")
+        number = secrets.token_hex(3)
+        self.root = Path(f"{PLACE}/test-engine-{number}")
         self.run = Path(f"/run/{self.root.name}")
         self.url = f"unix://{self.run}/docker.sock"
+        self._bridge = f"te-{number}"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -41,6 +43,7 @@ class SecondEngine:
         configuration = self.root / "containerd.toml"
         configuration.write_text(_CONTAINERD.format(root=self.root, run=self.run))
         (self.root / "daemon.json").write_text("{}")  # instead of the machine's own configuration
+        self._ensure_bridge()
         self._spawn("containerd", "--config", str(configuration))
         self._wait_for(lambda: (self.run / "containerd.sock").exists(), "containerd")
         self._spawn(
@@ -52,11 +55,19 @@ class SecondEngine:
             f"--host={self.url}",
             f"--containerd={self.run}/containerd.sock",
             f"--cgroup-parent=/{self.root.name}",
-            "--bridge=none",
+            f"--bridge={self._bridge}",
             "--iptables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
             "--live-restore",
         )
         self._wait_for(self._answers, "dockerd")
+
+    def _ensure_bridge(self) -> None:
+        """Make a bridge of its own: told to have none, an engine deletes docker0, which is the machine's."""
+        if not Path(f"/sys/class/net/{self._bridge}").exists():
+            subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+            subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", self._bridge], check=True)
 
     def _spawn(self, *command: str) -> None:
         with (self.root / f"{command[0]}.log").open("ab") as log:
@@ -143,6 +154,7 @@ class SecondEngine:
     def remove(self) -> None:
         """End everything of this engine and remove its directories and control groups."""
         self._cut_power()
+        subprocess.run(["ip", "link", "delete", self._bridge], check=False, capture_output=True)
         shutil.rmtree(self.root, ignore_errors=True)
         groups = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
         for group in (parent / self.root.name for parent in groups):

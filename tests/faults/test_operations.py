@@ -15,7 +15,7 @@ from provisioner.operations import agreement, create, init, invite
 from tests.town import Town, association
 
 DIED = -9
-WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "fetch", "twins", "rehearse", "switch"}
+WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "pack", "fetch", "twins", "rehearse", "switch"}
 
 
 def steps_of(operation: ModuleType) -> list[str]:
@@ -33,10 +33,17 @@ def points(steps: list[str]) -> list[str]:
     ]
 
 
-def die_after_each(town: Town, steps: list[str], subject: str, *command: str) -> None:
-    """Kill a command once its first step acted, then each resume once the next one did; the last resume ends well."""
+def die_after_each(
+    town: Town, steps: list[str], subject: str, *command: str, meanwhile: Callable[[], None] | None = None
+) -> None:
+    """Kill a command once its first step acted, then each resume once the next one did; the last resume ends well.
+
+    ``meanwhile`` checks what must hold while nothing is resumed yet.
+    """
     for step in steps:
         town.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
+        if meanwhile is not None:
+            meanwhile()
         command = ("resume", subject)
     town.run(*command)
 

@@ -66,6 +66,12 @@ def living(engine: SecondEngine, tmp_path_factory: pytest.TempPathFactory) -> It
         place.remove()
 
 
+def test_the_machines_own_engine_keeps_its_bridge(engine: SecondEngine) -> None:
+    """Sites have no network, but what else runs on the machine may need docker0."""
+    assert engine.client().ping()
+    assert Path("/sys/class/net/docker0").exists()
+
+
 def problem(town: Town, slug: str) -> str | None:
     """Return what is wrong with a site, or None."""
     try:

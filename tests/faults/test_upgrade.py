@@ -87,7 +87,10 @@ def check_converged(town: Town, slug: str, version: str, *generations: int) -> N
 
 
 def test_upgrade_killed_after_each_step_then_resumed(old_town: Town, slug: str) -> None:
-    die_after_each(old_town, UPGRADE, slug, "upgrade", slug, "--to", "6.8", "--yes")
+    def serves() -> None:
+        assert old_town.get(slug).status == 200
+
+    die_after_each(old_town, UPGRADE, slug, "upgrade", slug, "--to", "6.8", "--yes", meanwhile=serves)
     check_converged(old_town, slug, "6.8", 1, 2)
 
 
