@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ def jobs(said: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def run_json(town: Town, code: int, **environment: str) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(town.run("nightly", "--json", code=code, **environment).stdout)
+    """Run a night to its end, however many sites it has."""
+    process = town.start("nightly", "--json", **environment)
+    output, errors = process.communicate(timeout=1800)
+    assert process.returncode == code, f"the night ended with {process.returncode}: {errors}\n{output}"
+    said: dict[str, Any] = json.loads(output)
     return said
 
 
@@ -79,38 +84,57 @@ def test_a_killed_night_is_begun_again_and_does_what_is_left(night: Town) -> Non
     assert jobs(said)["space"][0]["figure"] > 0
 
 
-def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folder: Path) -> None:
-    """regart, its repository and the mail server are gone: kayane is saved, one summary says all, a mail waits."""
-    server = {"host": "127.0.0.1", "port": free_port(), "security": "none"}
-    night.write_inventory(mail={"sender": "associations@example.org", "server": server})
-    night.sql("RENAME TABLE regart_1.wp_posts TO regart_1.lost")
-    night.docker().containers.get(f"{night.namespace}.site.regart.1").stop()
-    later = noon(2)
-    repository = night.folder / "backups" / "regart"
+@contextmanager
+def broken(town: Town, slug: str) -> Iterator[None]:
+    """A site whose database lacks a table and whose container is gone."""
+    site = town.docker().containers.get(f"{town.namespace}.site.{slug}.1")
+    town.sql(f"RENAME TABLE {slug}_1.wp_posts TO {slug}_1.lost")
+    site.stop(timeout=1)
+    yield
+    town.sql(f"RENAME TABLE {slug}_1.lost TO {slug}_1.wp_posts")
+    site.start()
+    until(lambda: town.get(slug).status == 200)
+
+
+@contextmanager
+def target_down(town: Town, slug: str) -> Iterator[None]:
+    """A site whose repository cannot be reached."""
+    repository = town.folder / "backups" / slug
     hidden = repository.rename(repository.with_name("hidden"))
     repository.write_text("no repository")
-    try:
-        said = run_json(night, 3, PROVISION_NOW=later)
-        again = night.run("nightly", code=3, PROVISION_NOW=later).stdout
-    finally:
-        repository.unlink()
-        hidden.rename(repository)
-        night.sql("RENAME TABLE regart_1.lost TO regart_1.wp_posts")
-        night.docker().containers.get(f"{night.namespace}.site.regart.1").start()
-    codes = {one["subject"]: one["exit_code"] for one in jobs(said)["backup"]}
-    assert codes["kayane"] == 0
-    assert codes["regart"] != 0
-    assert jobs(said)["mail"][0]["exit_code"] == 3
-    assert all(one["exit_code"] == 0 for one in jobs(said)["check"] if one["subject"] == "kayane")
-    assert "need a person" in again.splitlines()[-1]
-    assert "kayane" not in next(line for line in again.splitlines() if line.startswith("backup"))
-    assert rows(night, "SELECT count(*) FROM mail WHERE kind='nightly' AND state='QUEUED'")[0][0] == 2
-    waiting = [mail for mail in night.json("mail", "list") if mail["kind"] == "nightly"]
-    told_to = {(mail["site"], mail["to"], mail["state"]) for mail in waiting}
-    assert told_to == {("operators", "associations@example.org", "queued")}
-    assert "operators: a mail (nightly) waits" in night.run("status").stdout
-    night.write_inventory()
-    until(lambda: night.get("regart").status == 200)
+    yield
+    repository.unlink()
+    hidden.rename(repository)
+
+
+@contextmanager
+def no_mail_server(town: Town) -> Iterator[None]:
+    """An inventory that names a mail server where none answers."""
+    server = {"host": "127.0.0.1", "port": free_port(), "security": "none"}
+    town.write_inventory(mail={"sender": "associations@example.org", "server": server})
+    yield
+    town.write_inventory()
+
+
+def test_one_broken_site_and_no_mail_server_stop_nothing_else(night: Town, folder: Path) -> None:
+    """regart, its repository and the mail server are gone: kayane is saved, one summary says all, a mail waits."""
+    later = noon(2)
+    with no_mail_server(night):
+        with broken(night, "regart"), target_down(night, "regart"):
+            said = run_json(night, 3, PROVISION_NOW=later)
+            again = night.run("nightly", code=3, PROVISION_NOW=later).stdout
+        codes = {one["subject"]: one["exit_code"] for one in jobs(said)["backup"]}
+        assert codes["kayane"] == 0
+        assert codes["regart"] != 0
+        assert jobs(said)["mail"][0]["exit_code"] == 3
+        assert all(one["exit_code"] == 0 for one in jobs(said)["check"] if one["subject"] == "kayane")
+        assert "need a person" in again.splitlines()[-1]
+        assert "kayane" not in next(line for line in again.splitlines() if line.startswith("backup"))
+        assert rows(night, "SELECT count(*) FROM mail WHERE kind='nightly' AND state='QUEUED'")[0][0] == 2
+        waiting = [mail for mail in night.json("mail", "list") if mail["kind"] == "nightly"]
+        told_to = {(mail["site"], mail["to"], mail["state"]) for mail in waiting}
+        assert told_to == {("operators", "associations@example.org", "queued")}
+        assert "operators: a mail (nightly) waits" in night.run("status").stdout
     night.run("mail", "retry")
     assert len(operators(folder, "nightly")) == 2
 
@@ -179,3 +203,32 @@ def test_a_certificate_near_its_end_is_told(night: Town) -> None:
 
 def test_the_jobs_are_listed(night: Town) -> None:
     assert {job["name"] for job in night.json("serve", "--jobs")} >= {"backup", "watch", "mail", "digest"}
+
+
+@pytest.mark.acceptance
+def test_a_night_of_twenty_sites(empty_town: Town) -> None:
+    """One broken, one whose target is down, no mail server, and a night missed before: all else is done, told once."""
+    twenty = [f"site{number:02}" for number in range(20)]
+    ill, unreachable = twenty[7], twenty[13]
+    town, folder = empty_town, empty_town.state / "mail"
+    town.init()
+    town.create(*twenty)
+    assert run_json(town, 0)["outcome"] == "well"
+    began = time.monotonic()
+    with no_mail_server(town), broken(town, ill), target_down(town, unreachable):
+        said = run_json(town, 3, PROVISION_NOW=noon(2))
+        again = run_json(town, 3, PROVISION_NOW=noon(2, 10))
+    print(f"both nights over 20 sites took {time.monotonic() - began:.0f} s")
+    saved = {one["subject"]: one["exit_code"] == 0 for one in jobs(said)["backup"]}
+    assert [slug for slug in twenty if not saved[slug]] == [ill, unreachable]
+    assert {one["subject"] for one in jobs(again)["backup"]} & set(twenty) == {ill, unreachable}
+    checked = {one["subject"] for one in jobs(said)["check"] if one["exit_code"] == 0}
+    assert {slug for slug in twenty if slug not in (ill, unreachable)} <= checked
+    assert jobs(said)["mail"][0]["exit_code"] == 3
+    assert rows(town, "SELECT count(*) FROM mail WHERE kind='nightly'") == [(2,)]  # one summary of each run
+    for minutes in (20, 30):
+        assert run_json(town, 0, PROVISION_NOW=noon(2, minutes))["outcome"] == "well"
+        for slug in (ill, unreachable):
+            assert told(folder, f"{slug}: backup") == ["critical", "over"]
+    assert {kind for (kind,) in rows(town, "SELECT subject FROM incident WHERE alarm='backup'")} == {ill, unreachable}
+    assert rows(town, "SELECT count(*) FROM incident WHERE ended_at IS NULL") == [(0,)]
