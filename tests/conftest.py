@@ -6,6 +6,16 @@ import pytest
 
 from tests.town import Town
 
+Town.forks = True  # each command saves a second of a busy machine; benches have no such setting
+
+
+@pytest.fixture(scope="module")
+def executed() -> Iterator[None]:
+    """Every command is executed, as an operator does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Town, "forks", False)
+        yield
+
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:

@@ -7,13 +7,16 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import docker
 import urllib3
 import yaml
+
+from tests.forks import Forked, can_fork, fork_server
 
 PROVISION = str(Path(sys.executable).parent / "provision")
 CHECKOUT = Path(__file__).parent.parent
@@ -45,6 +48,8 @@ def association(slug: str, **values: Any) -> dict[str, Any]:
 @dataclass
 class Town:
     """An installation, driven through its command line as an operator drives it."""
+
+    forks: ClassVar[bool] = False  # whether commands are forked from a server (tests/forks.py), or executed
 
     folder: Path
     engine: str = "unix:///var/run/docker.sock"
@@ -92,15 +97,17 @@ class Town:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command and do not wait for it."""
-        return subprocess.Popen(
-            [PROVISION, *arguments],
-            env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-        )
+        options: dict[str, Any] = {
+            "env": self.environment(**environment),
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "cwd": self.folder,
+        }
+        if self.forks and can_fork(options["env"]):
+            return Forked(fork_server(), [PROVISION, *arguments], **options)
+        return subprocess.Popen([PROVISION, *arguments], **options)
 
     def run(self, *arguments: str, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit code (None: any)."""
@@ -197,6 +204,10 @@ class Town:
         """Remove the town: its containers and its directory, found by its own namespace alone."""
         client = self.docker()
         label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={self.namespace}"}
-        for container in client.containers.list(all=True, filters=label):
-            container.remove(force=True, v=True)
+        with ThreadPoolExecutor(4) as pool:
+            for removed in [
+                pool.submit(container.remove, force=True, v=True)
+                for container in client.containers.list(all=True, filters=label)
+            ]:
+                removed.result()
         shutil.rmtree(self.data_root, ignore_errors=True)

@@ -40,7 +40,7 @@ if [ ! -d "/edge/conf/$1" ]; then
     mkdir -p "/edge/conf/$1.new"
     cp -r /request/. "/edge/conf/$1.new/"
     chmod -R go= "/edge/conf/$1.new/certificates"
-    sync
+    find "/edge/conf/$1.new" -exec sync {} +
     mv -T "/edge/conf/$1.new" "/edge/conf/$1"
 fi
 ln -sfn "conf/$1" /edge/next

@@ -15,6 +15,8 @@ import pytest
 
 from tests.town import CHECKOUT, PROVISION, Town, association
 
+pytestmark = pytest.mark.usefixtures("executed")
+
 
 @pytest.fixture(scope="module")
 def kayane(town: Town) -> str:

@@ -224,7 +224,10 @@ NOT_UTF8 = [row for row in REFUSED if row["through"] in ("argument", "options") 
 
 
 @pytest.mark.parametrize("row", [*FIRST_OF_EACH, *NOT_UTF8], ids=name_of)
-def test_a_process_of_its_own_says_the_same(row: dict[str, Any], untouched: Town, tmp_path: Path) -> None:
+def test_a_process_of_its_own_says_the_same(
+    row: dict[str, Any], untouched: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Town, "forks", False)
     words, path = command(row, untouched, tmp_path)
     done = untouched.run(*words, code=None)
     assert_refused(row, Ended(done.returncode, done.stdout, done.stderr), path)

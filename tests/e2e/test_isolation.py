@@ -93,7 +93,7 @@ class Sites:
 
 
 @pytest.fixture(scope="module")
-def sites(town: Town) -> Sites:
+def sites(town: Town, executed: None) -> Sites:
     """The robber and the victim, whose statements may take a shorter time than usual."""
     settings = yaml.safe_load(town.inventory.read_text())
     strict = town.folder / "strict.yaml"
