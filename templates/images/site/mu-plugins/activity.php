@@ -39,48 +39,60 @@ function provision_login_of(int $user): string
     return (string) (get_userdata($user)->user_login ?? "user $user");
 }
 
-add_action('wp_login', static fn (string $login) => provision_tell('login', '', $login));
+/** Tells what a hook says. Plugins call WordPress's hooks in odd ways: none of them may cost the site a page. */
+function provision_when(string $hook, callable $tell, int $arguments = 1): void
+{
+    add_action($hook, static function (...$given) use ($tell): void {
+        try {
+            call_user_func_array($tell, $given);
+        } catch (Throwable) {
+            // What it says is nothing that we could tell.
+        }
+    }, 10, $arguments);
+}
+
+provision_when('wp_login', static fn (string $login) => provision_tell('login', '', $login));
 // Some type their password where their name belongs: only the name of an account is told.
-add_action('wp_login_failed', static function (string $name): void {
+provision_when('wp_login_failed', static function (string $name): void {
     $account = get_user_by('login', $name) ?: get_user_by('email', $name);
     provision_tell('login_failed', $account ? '' : 'no such account', $account ? $account->user_login : '');
 });
-add_action('wp_logout', static fn (int $user) => provision_tell('logout', '', provision_login_of($user)));
-add_action('after_password_reset', static fn (WP_User $user) => provision_tell('password_changed', $user->user_login));
-add_action('profile_update', static function (int $user, WP_User $before): void {
+provision_when('wp_logout', static fn (int $user) => provision_tell('logout', '', provision_login_of($user)));
+provision_when('after_password_reset', static fn (WP_User $user) => provision_tell('password_changed', $user->user_login));
+provision_when('profile_update', static function (int $user, WP_User $before): void {
     $after = get_userdata($user);
     if ($after && $after->user_pass !== $before->user_pass) {
         provision_tell('password_changed', $after->user_login);
     }
-}, 10, 2);
+}, 2);
 foreach (['create' => 'created', 'delete' => 'deleted'] as $does => $done) {
-    add_action("wp_{$does}_application_password", static fn (int $user, array $item) => provision_tell("application_password_$done", provision_login_of($user) . ": $item[name]"), 10, 2);
+    provision_when("wp_{$does}_application_password", static fn (int $user, array $item) => provision_tell("application_password_$done", provision_login_of($user) . ": $item[name]"), 2);
 }
-add_action('application_password_did_authenticate', static fn (WP_User $user, array $item) => provision_tell('application_password_used', (string) $item['name'], $user->user_login), 10, 2);
+provision_when('application_password_did_authenticate', static fn (WP_User $user, array $item) => provision_tell('application_password_used', (string) $item['name'], $user->user_login), 2);
 
-add_action('transition_post_status', static function (string $new, string $old, WP_Post $post): void {
+provision_when('transition_post_status', static function (string $new, string $old, WP_Post $post): void {
     if ($new !== $old && in_array('publish', [$new, $old], true) && provision_is_published_by_people($post)) {
         provision_tell($new === 'publish' ? 'published' : 'unpublished', "$post->post_type $post->ID");
     }
-}, 10, 3);
-add_action('deleted_post', static function (int $id, WP_Post $post): void {
+}, 3);
+provision_when('deleted_post', static function (int $id, WP_Post $post): void {
     if ($post->post_status !== 'auto-draft' && provision_is_published_by_people($post)) {
         provision_tell('deleted', "$post->post_type $id");
     }
-}, 10, 2);
+}, 2);
 
-add_action('user_register', static fn (int $user) => provision_tell('user_created', provision_login_of($user)));
-add_action('deleted_user', static fn (int $id, $to, WP_User $user) => provision_tell('user_deleted', $user->user_login), 10, 3);
+provision_when('user_register', static fn (int $user) => provision_tell('user_created', provision_login_of($user)));
+provision_when('deleted_user', static fn (int $id, $to, WP_User $user) => provision_tell('user_deleted', $user->user_login), 3);
 // Every way of changing a role, or a single right, ends here.
 foreach (['added_user_meta', 'updated_user_meta'] as $written) {
-    add_action($written, static function (int $row, int $user, string $key, $value): void {
+    provision_when($written, static function (int $row, int $user, string $key, $value): void {
         if ($key === $GLOBALS['wpdb']->get_blog_prefix() . 'capabilities') {
             $roles = implode(', ', array_keys(array_filter((array) $value))) ?: 'none';
             provision_tell('role_changed', provision_login_of($user) . ": $roles");
         }
-    }, 10, 4);
+    }, 4);
 }
 
-add_action('activated_plugin', static fn (string $plugin) => provision_tell('plugin_activated', $plugin));
-add_action('deactivated_plugin', static fn (string $plugin) => provision_tell('plugin_deactivated', $plugin));
-add_action('switch_theme', static fn (string $name, WP_Theme $theme) => provision_tell('theme_activated', $theme->get_stylesheet()), 10, 2);
+provision_when('activated_plugin', static fn (string $plugin) => provision_tell('plugin_activated', $plugin));
+provision_when('deactivated_plugin', static fn (string $plugin) => provision_tell('plugin_deactivated', $plugin));
+provision_when('switch_theme', static fn (string $name, WP_Theme $theme) => provision_tell('theme_activated', $theme->get_stylesheet()), 2);
