@@ -268,6 +268,12 @@ class Policy(Section):
     generation_days: Annotated[int, Field(ge=1, le=90)] = Field(
         7, description="Days that a generation is kept after another took its place; `provision undo` returns to it."
     )
+    activity_log_days: Annotated[int, Field(ge=365, le=1096)] = Field(
+        365, description="Days that log-ins, publications and changes of roles of each site stay on record."
+    )
+    access_log_days: Annotated[int, Field(ge=180, le=365)] = Field(
+        365, description="Days that the edge's access logs, which hold visitors' addresses, are kept."
+    )
     parallel: Annotated[int, Field(ge=1, le=16)] = Field(3, description="Sites worked on at the same time.")
     upgrade: UpgradePolicy = Field(default_factory=UpgradePolicy, description="How sites are upgraded.")
     nightly: NightlyPolicy = Field(default_factory=NightlyPolicy, description="The nightly run.")

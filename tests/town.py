@@ -195,7 +195,7 @@ class Town:
             "users": set(self.sql("SELECT user FROM mysql.global_priv").split()),
             "directories": {
                 str(path.relative_to(self.data_root))
-                for folder in ("run/sites", "sites")
+                for folder in ("run/sites", "run/activity", "sites")
                 for path in (self.data_root / folder).glob("*")
             },
         }

@@ -120,10 +120,11 @@ def collect(
     directory: str,
     name: str,
     labels: Mapping[str, str],
-    repository: Repository,
+    repository: Repository | None = None,
+    binds: Sequence[Bind] = (),
 ) -> tuple[Any, Mapping[str, bytes]]:
     """Do as `call`; return the answer, and the files that lie in ``directory`` of the container then."""
-    outcome = _run(host, inventory, verb, request, name, labels, repository, (), {}, directory)
+    outcome = _run(host, inventory, verb, request, name, labels, repository, binds, {}, directory)
     return json.loads(outcome.output), outcome.files
 
 

@@ -152,6 +152,9 @@ def log(
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, max=1_000_000, help="How many of the newest events.")
     ] = 50,
+    site: Annotated[
+        bool, typer.Option("--site", help="What the site itself told: log-ins, publications, changes of roles.")
+    ] = False,
     inventory: options.Inventory = None,
     json: options.Json = False,
 ) -> None:
@@ -159,12 +162,18 @@ def log(
 
     \b
     provision log kayane
+    provision log kayane --site
     """
     from provisioner import clock, eventlog
     from provisioner.cli import output
     from provisioner.errors import BadInput
     from provisioner.installation import Installation
 
+    if site:
+        if subject is None:
+            raise BadInput("--site shows one site's own log: name it", "provision log SLUG --site")
+        _show_activity(Installation.open(inventory), subject, count, json)
+        return
     with Installation.open(inventory).store.transaction() as session:
         events = eventlog.last(session, subject, count)
     if subject is not None and not events:
@@ -177,6 +186,18 @@ def log(
         output.line(
             f"{event.at.astimezone(clock.PARIS):%Y-%m-%d %H:%M:%S}  {event.subject}  {event.kind}  {data}".rstrip()
         )
+
+
+def _show_activity(installation: Installation, slug: str, count: int, json: bool) -> None:
+    from provisioner.cli import output
+    from provisioner.operations import logs
+
+    entries = logs.activity(installation, slug, count)
+    if json:
+        output.machine(entries)
+        return
+    for entry in entries:
+        output.line(f"{_local(entry.at)}  {entry.user or '-'}  {entry.event}  {entry.object}".rstrip())
 
 
 def doctor(

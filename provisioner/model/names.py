@@ -52,6 +52,11 @@ SITE_UID_BASE = 200_000  # each site has a user id of its own: limits that the k
 FROZEN = "frozen"  # name of the file beside a generation's socket that closes the gate in its image: reads go on
 FIRST_MEDIA = "media"  # directory of a site's first set of media; a restored set has a number behind it
 
+LOGS = "logs"
+SITE_LOGS, EDGE_LOGS = f"{LOGS}/sites", f"{LOGS}/edge"
+ACTIVITY_DOORS = "run/activity"
+RECORDER_UID = 20102  # below every site's user id
+
 LABEL_NAMESPACE = "provision.namespace"
 LABEL_ROLE = "provision.role"
 LABEL_SITE = "provision.site"
@@ -94,6 +99,16 @@ class HostNames:
         """Return the cron ticker's container name."""
         return f"{self.namespace}.cron"
 
+    @property
+    def recorder(self) -> str:
+        """Return the container name of what records the sites' activity."""
+        return f"{self.namespace}.recorder"
+
+    @property
+    def vital(self) -> tuple[str, ...]:
+        """Return what every operation works through: without one of these nothing else can be asked."""
+        return self.database, self.edge, self.cron
+
 
 @dataclass(frozen=True)
 class GenerationNames:
@@ -132,6 +147,16 @@ class GenerationNames:
     def socket_directory(self) -> str:
         """Return the directory of the generation's HTTP socket."""
         return f"{self.socket_parent}/{self.number}"
+
+    @property
+    def activity_directory(self) -> str:
+        """Return the directory of the socket by which the site tells its activity; the recorder owns it."""
+        return f"{ACTIVITY_DOORS}/{self.slug}"
+
+    @property
+    def log_directory(self) -> str:
+        """Return the directory where the recorder writes it: no site sees it."""
+        return f"{SITE_LOGS}/{self.slug}"
 
     @property
     def labels(self) -> dict[str, str]:

@@ -32,12 +32,14 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
     unreachable = host_probes.reachable(host)
     if unreachable is not None:
         return [unreachable]
-    dead = list(host_probes.dead_services(host))
+    names = HostNames(host.namespace)
+    dead = list(host_probes.dead_services(host, names.vital))
     if dead:
         return dead  # without them nothing else can be asked
     with installation.store.transaction() as session:
         wanted, past = host_probes.expected(session, host), records.past_subjects(session)
     looks: tuple[Callable[[], list[Finding]], ...] = (
+        lambda: list(host_probes.dead_services(host, [names.recorder])),
         lambda: [orphan.finding for orphan in host_probes.orphans(host, wanted, past)],
         lambda: list(host_probes.missing(host, wanted)),
         lambda: _drifted(installation, host, wanted),
@@ -65,7 +67,8 @@ def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
         host = installation.host(settings.name)
         if host_probes.reachable(host) is not None:
             continue
-        if any(finding.fixable for finding in host_probes.dead_services(host)):
+        names = HostNames(host.namespace)
+        if any(host_probes.dead_services(host, [*names.vital, names.recorder])):
             init.init(installation)
         with installation.store.transaction() as session:
             wanted, past = host_probes.expected(session, host), records.past_subjects(session)
@@ -95,7 +98,7 @@ def _remove_directory(host: DockerHost, slug: str) -> None:
             name=f"{host.namespace}.doctor.remove",
             image=edge_image(host),
             labels=host.role_labels("doctor"),
-            command=["rm", "-rf", f"/host/run/sites/{slug}", f"/host/sites/{slug}"],
+            command=["rm", "-rf", *(f"/host/{kind}/{slug}" for kind in ("run/sites", "run/activity", "sites"))],
             binds=[Bind("", "/host")],
             capabilities=FILE_CAPABILITIES,
         )

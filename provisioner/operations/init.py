@@ -22,9 +22,11 @@ from provisioner.steps.host import (
     start_cron,
     start_database,
     start_edge,
+    start_recorder,
     stop_cron,
     stop_database,
     stop_edge,
+    stop_recorder,
 )
 
 KIND = "init"
@@ -36,6 +38,7 @@ STEPS: tuple[Step[HostWork], ...] = (
     Step("database", start_database, undo=stop_database),
     Step("edge", start_edge, undo=stop_edge),
     Step("cron", start_cron, undo=stop_cron),
+    Step("recorder", start_recorder, undo=stop_recorder),
 )
 
 

@@ -20,7 +20,7 @@ from provisioner.keys import CONTROL_PLANE
 from provisioner.mail import agreements, outbox
 from provisioner.mail.messages import compose
 from provisioner.model.tables import UNSENT, ChangeState, Mail, PlannedChange, Run, Site
-from provisioner.operations import alerts, backup, doctor, drill, expire, remind, status, upgrade
+from provisioner.operations import alerts, backup, doctor, drill, expire, logs, remind, status, upgrade
 from provisioner.probes import host as host_probes
 from provisioner.steps.routing import refresh_edge
 
@@ -211,6 +211,10 @@ def _renew(installation: Installation, subjects: Sequence[str], _progress: Progr
     return results
 
 
+def _tidy_logs(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
+    return _each(installation, subjects, lambda subject: [logs.tidy(installation, subject.removeprefix("host:"))])
+
+
 def _measure(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
     results = []
     for subject in subjects:
@@ -283,6 +287,7 @@ JOBS: tuple[Job, ...] = (
     Job("edge", "certificates near their end are renewed", _hosts, _renew),
     Job("changes", "planned changes whose day has come are proposed", _changing, _propose),
     Job("remind", "what agreements call for today is queued", _to_remind, _remind),
+    Job("logs", "logs of past days are compressed, those past their time dropped", _hosts, _tidy_logs),
     Job("space", "free space is recorded", _hosts, _measure),
     Job("doctor", "hosts and records are compared", _hosts, _examine),
     Job("tidy", "old records of runs are removed", _always("runs"), _tidy),

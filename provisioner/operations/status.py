@@ -247,7 +247,7 @@ def _on_host(installation: Installation, host: DockerHost, serving: dict[str, Ge
         return [Attention(unreachable.subject, unreachable.problem, unreachable.mend, critical=True, alarm=ENGINE)]
     running = {c["Names"][0].lstrip("/") for c in host.containers() if c["State"] == "running"}
     names = HostNames(host.namespace)
-    wanted = dict.fromkeys((names.database, names.edge, names.cron), f"host:{host.name}")
+    wanted = dict.fromkeys((*names.vital, names.recorder), f"host:{host.name}")
     wanted |= {generation.names(host.namespace, slug).container: slug for slug, generation in serving.items()}
     dead = [
         Attention(subject, f"{container} does not run", "provision doctor --fix", critical=True, alarm=SERVICE)

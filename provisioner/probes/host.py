@@ -1,6 +1,6 @@
 """Is a host ready, and does what runs on it agree with the records?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
@@ -47,8 +47,7 @@ def require_ready(installation: Installation, host: DockerHost, release: str) ->
             f"provision release build {release} --refresh",
         )
     running = {name.lstrip("/") for c in host.containers() if c["State"] == "running" for name in c["Names"]}
-    names = HostNames(host.namespace)
-    for service in (names.database, names.edge, names.cron):
+    for service in HostNames(host.namespace).vital:
         if service not in running:
             raise Unavailable(f"host {host.name}: {service} does not run", "provision doctor --fix")
     free, wanted = free_disk(host) // MIB, host.settings.free_disk_mb
@@ -151,10 +150,9 @@ def expected(session: Session, host: DockerHost) -> list[Expected]:
     ]
 
 
-def dead_services(host: DockerHost) -> Iterator[Finding]:
-    """Find services of the host that do not run."""
-    names = HostNames(host.namespace)
-    for service in (names.database, names.edge, names.cron):
+def dead_services(host: DockerHost, services: Sequence[str]) -> Iterator[Finding]:
+    """Find services of the host, by their containers' names, that do not run."""
+    for service in services:
         state = host.inspect(service)
         if state is None or not state["State"]["Running"]:
             yield Finding(f"host:{host.name}", f"{service} does not run", "provision doctor --fix")

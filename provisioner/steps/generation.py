@@ -15,6 +15,7 @@ from provisioner.model.names import (
     LABEL_GENERATION,
     LABEL_OPERATION,
     LABEL_SITE,
+    RECORDER_UID,
     GenerationNames,
     HostNames,
 )
@@ -48,7 +49,13 @@ _NO_DATABASE = "no database"  # noted when the server was down: its undo then ha
 _REMOVE_SITE = """
 set -eu
 cd /host
-rm -rf "./$1" "./$2"
+for directory; do rm -rf "./$directory"; done
+"""
+# The recorder's directory first: it is no affair of the site's image, which may be older than the recorder.
+_PREPARE = """
+set -eu
+install -d -o "$2" -g "$2" -m 0755 "/host/$1"
+exec /srv/provision/prepare "$3"
 """
 
 
@@ -108,7 +115,10 @@ def forget_site(work: SiteWork) -> None:
     names = work.names
     work.run_as_root(
         "forget",
-        ["sh", "-c", _REMOVE_SITE, "forget", names.site_directory, names.socket_parent],
+        [
+            *("sh", "-c", _REMOVE_SITE, "forget"),
+            *(names.site_directory, names.socket_parent, names.activity_directory, names.log_directory),
+        ],
         [Bind("", "/host")],
         image=edge_image(work.host),
     ).require_success(f"{work.slug}: removing its directories")
@@ -134,7 +144,7 @@ def prepare_files(work: SiteWork) -> None:
     }
     said = work.run_as_root(
         "files",
-        ["/srv/provision/prepare", json.dumps(request)],
+        ["sh", "-c", _PREPARE, "prepare", names.activity_directory, str(RECORDER_UID), json.dumps(request)],
         [Bind("", "/host")],
         image=generation.image,
     ).require_success(f"{work.slug}: preparing its files")

@@ -1,4 +1,4 @@
-"""What a host runs once for all its sites: database, edge, cron ticker."""
+"""What a host runs once for all its sites: database, edge, cron ticker, recorder."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +12,7 @@ from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal.step import Work
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
-from provisioner.model.names import HostNames
+from provisioner.model.names import ACTIVITY_DOORS, EDGE_LOGS, RECORDER_UID, SITE_LOGS, HostNames
 from provisioner.model.tables import Release, Site, Snapshot
 from provisioner.steps.routing import refresh_edge, rendered_edge
 
@@ -22,13 +22,19 @@ EDGE_UID = 20101
 _DIRECTORIES = """
 set -eu
 mkdir -p /host/database/data /host/edge/conf /host/edge/tmp /host/run/database /host/run/sites /host/sites
+mkdir -p /host/run/activity /host/logs/sites /host/logs/edge
 chown "$1:$1" /host/database/data /host/run/database
 chmod 0700 /host/database/data
 chmod 0711 /host/sites
-chown "$2:$2" /host/edge/tmp
+chown "$2:$2" /host/edge/tmp /host/logs/edge
+chown "$3:$3" /host/run/activity /host/logs/sites
+chmod 0700 /host/run/activity /host/logs /host/logs/sites /host/logs/edge
 chmod 0755 /host /host/run /host/run/database /host/run/sites /host/edge
+# Sites that are older than the recorder: their containers are made anew with this mounted.
+recorder=$3; shift 3
+for slug; do install -d -o "$recorder" -g "$recorder" -m 0755 "/host/run/activity/$slug"; done
 """
-_REMOVE_EVERYTHING = "set -eu; cd /host; rm -rf ./database ./edge ./run ./sites"
+_REMOVE_EVERYTHING = "set -eu; cd /host; rm -rf ./database ./edge ./run ./sites ./logs"
 
 
 @dataclass(kw_only=True)
@@ -137,7 +143,10 @@ def make_directories(work: HostWork) -> None:
     """Make the data root's directories on the host."""
     if "first" not in work.notes:
         work.note("first", work.run_as_root("look", "ls -A /host").strip() == "")
-    work.run_as_root("directories", _DIRECTORIES, str(DATABASE_UID), str(EDGE_UID))
+    with work.installation.store.transaction() as session:
+        slugs = [site.slug for site in records.live_sites(session) if site.host == work.name]
+    owners = (str(uid) for uid in (DATABASE_UID, EDGE_UID, RECORDER_UID))
+    work.run_as_root("directories", _DIRECTORIES, *owners, *slugs)
 
 
 def remove_directories(work: HostWork) -> None:
@@ -181,6 +190,7 @@ def edge_service(work: HostWork) -> Service:
             Bind("edge", "/edge", read_only=True),
             Bind("run/sites", "/run/sites", read_only=True),
             Bind("edge/tmp", "/var/tmp/nginx"),  # noqa: S108  (the edge's own disk)
+            Bind(EDGE_LOGS, "/logs"),
         ],
         network="host",
         capabilities=["NET_BIND_SERVICE", "SETUID", "SETGID"],
@@ -224,16 +234,14 @@ def is_ready(work: HostWork) -> bool:
     """Return whether everything here is as the steps would make it, so that there is nothing to do."""
     names = work.container
     settings = work.installation
-    if not settings.has_secrets or any(
-        work.host.inspect(name) is None for name in (names.database, names.edge, names.cron)
-    ):
+    if not settings.has_secrets or any(work.host.inspect(name) is None for name in (*names.vital, names.recorder)):
         return False  # before anything is asked that might build an image
     with settings.store.transaction() as session:
         release = records.release(session, settings.inventory.default_release, work.name)
     built = images.release_key(settings.inventory, settings.inventory.default_release)
     if release is None or release.content_key != built or work.host.image(release.image) is None:
         return False
-    services = (database_service(work), edge_service(work), cron_service(work))
+    services = (database_service(work), edge_service(work), cron_service(work), recorder_service(work))
     if not all(work.host.runs(service) for service in services):
         return False
     revision, _ = rendered_edge(settings, work.host)
@@ -251,3 +259,28 @@ def start_cron(work: HostWork) -> None:
 def stop_cron(work: HostWork) -> None:
     """Remove the cron ticker's container if this operation brought it."""
     work.remove_if_brought(work.container.cron)
+
+
+def recorder_service(work: HostWork) -> Service:
+    """Return the container that writes down what sites tell of their log-ins and publications."""
+    return Service(
+        name=work.container.recorder,
+        image=work.image("backup"),
+        labels=work.host.role_labels("recorder"),
+        binds=[Bind(ACTIVITY_DOORS, "/run/activity"), Bind(SITE_LOGS, "/logs")],
+        command=["record"],
+        user=f"{RECORDER_UID}:{RECORDER_UID}",
+        memory_mb=64,
+        cpus=0.5,
+        processes=10,
+    )
+
+
+def start_recorder(work: HostWork) -> None:
+    """Start the recorder; sites go on where there is none."""
+    work.ensure_service(recorder_service(work))
+
+
+def stop_recorder(work: HostWork) -> None:
+    """Remove the recorder's container if this operation brought it."""
+    work.remove_if_brought(work.container.recorder)

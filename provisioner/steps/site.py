@@ -192,6 +192,8 @@ def site_service(namespace: str, site: Site, generation: Generation, policy: Sit
             shown,
             Bind(f"{content}/languages/plugins", "/srv/languages/plugins"),
             Bind(f"{content}/languages/themes", "/srv/languages/themes"),
+            # Nothing that happens on a twin is the association's doing.
+            *([] if twin else [Bind(names.activity_directory, "/run/activity", read_only=True)]),
         ],
         tmpfs={"/run/php": f"size=1m,mode=0700,uid={site.uid},gid={site.uid}"},
         memory_mb=policy.memory_mb,

@@ -361,9 +361,14 @@ def test_a_planned_article_appears_by_the_ticker_and_not_by_a_visitor(gate: Town
 # What the host's own containers may do
 
 ALLOWED = {
-    "edge": (NET_BIND_SERVICE | SETUID | SETGID, "host", {"/edge": False, "/run/sites": False, "/var/tmp/nginx": True}),
+    "edge": (
+        NET_BIND_SERVICE | SETUID | SETGID,
+        "host",
+        {"/edge": False, "/run/sites": False, "/var/tmp/nginx": True, "/logs": True},
+    ),
     "cron": (0, "none", {"/run/sites": True}),
     "database": (0, "none", {"/var/lib/mysql": True, "/run/mysqld": True}),
+    "recorder": (0, "none", {"/run/activity": True, "/logs": True}),
 }
 
 

@@ -39,6 +39,7 @@ class Watch:
     def __init__(self, town: Town) -> None:
         self.seen: dict[str, set[str]] = {"processes": set(), "inspect": set(), "logs": set()}
         self._client = town.docker()
+        self._kept = town.data_root / "logs"
         self._label = f"provision.namespace={town.namespace}"
         self._end = threading.Event()
 
@@ -53,6 +54,7 @@ class Watch:
         for one in self._client.containers.list(all=True, filters={"label": self._label}):
             self._look_at(one.id or "")
             self.seen["logs"].add(one.logs().decode(errors="replace"))
+        self.seen["logs"] |= {path.read_text() for path in self._kept.rglob("*-*") if path.is_file()}
         self._end.set()
         self._events.close()
         for thread in self._threads:
@@ -234,7 +236,7 @@ def test_setuid_programs_give_nothing(sites: Sites) -> None:
 OWN = ["/tmp/x", "/srv/wordpress/wp-content/plugins/x", "/srv/wordpress/wp-content/uploads/x", "/run/site/x"]
 FOREIGN = [
     "/x", "/etc/x", "/usr/local/bin/x", "/srv/wordpress/x.php", "/srv/wordpress/wp-admin/x.php", "/srv/provision/x",
-    "/srv/provision/mu-plugins/x.php", "/srv/languages/x", "/run/mysqld/x", "/run/secrets/site/x",
+    "/srv/provision/mu-plugins/x.php", "/srv/languages/x", "/run/mysqld/x", "/run/activity/x", "/run/secrets/site/x",
     "/run/secrets/generation/x", "/run/x", "/var/lib/x", "/root/x",
 ]  # fmt: skip
 EXISTING = [
@@ -263,7 +265,7 @@ def test_another_sites_files_are_not_there(sites: Sites) -> None:
     town = sites.town
     sockets = shell(town, ROBBER, "find / -type s 2>/dev/null").stdout.split()
     mine = {"/run/site/http.sock", "/run/php/fpm.sock", "/run/php/status.sock"}
-    assert set(sockets) == {"/run/mysqld/mysqld.sock", *mine}
+    assert set(sockets) == {"/run/mysqld/mysqld.sock", "/run/activity/in.sock", *mine}
     by_name = shell(town, ROBBER, f"find / ! -path '/proc/*' -name '*{VICTIM}*' 2>/dev/null").stdout
     assert by_name == ""
     known = shell(town, ROBBER, "cat /proc/net/unix").stdout
@@ -271,10 +273,10 @@ def test_another_sites_files_are_not_there(sites: Sites) -> None:
     assert "docker" not in known
     mounts = town.docker().containers.get(container(town, ROBBER)).attrs["Mounts"]
     root = str(town.data_root)
-    own = (f"{root}/sites/{ROBBER}/", f"{root}/run/sites/{ROBBER}/1")
+    own = (f"{root}/sites/{ROBBER}/", f"{root}/run/sites/{ROBBER}/1", f"{root}/run/activity/{ROBBER}")
     assert {mount["Source"] for mount in mounts if not mount["Source"].startswith(own)} == {f"{root}/run/database"}
     read_only = {mount["Destination"] for mount in mounts if not mount["RW"]}
-    assert read_only == {"/run/mysqld", "/run/secrets/site", "/run/secrets/generation"}
+    assert read_only == {"/run/mysqld", "/run/activity", "/run/secrets/site", "/run/secrets/generation"}
 
 
 # The network

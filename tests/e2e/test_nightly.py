@@ -82,6 +82,7 @@ def test_a_killed_night_is_begun_again_and_does_what_is_left(night: Town) -> Non
     assert not {one["subject"] for one in jobs(said)["backup"]} & set(SITES)  # they were saved before the kill
     assert rows(night, "SELECT outcome FROM run WHERE kind='nightly' ORDER BY id") == [("",), ("well",)]
     assert jobs(said)["space"][0]["figure"] > 0
+    assert "dropped" in jobs(said)["logs"][0]["outcome"]
 
 
 @contextmanager

@@ -128,6 +128,11 @@ def test_nobody_notices_an_upgrade(old_town: Town) -> None:
         "stamped!\n"
     )
     wait_for_event(old_town, number)
+    told = len(old_town.json("log", "kayane", "--site"))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    old_town.request("POST", "kayane.assos.localhost", "/wp-login.php", form, b"log=presidence&pwd=faux")
+    heard = old_town.json("log", "kayane", "--site")[told:]  # of the new generation, and of no twin
+    assert [(one["event"], one["user"]) for one in heard] == [("login_failed", "presidence")]
     assert old_town.run("doctor").stdout.startswith("all is well")
 
 
@@ -290,6 +295,7 @@ def test_twins_call_nobody_and_run_no_cron(old_town: Town) -> None:
             name = database("jumeaux", int(twin.labels["provision.generation"]))
             granted = old_town.sql(f"SHOW GRANTS FOR {name}@localhost")
             assert "EVENT" not in granted
+            assert twin.exec_run(["test", "-e", "/run/activity"]).exit_code == 1  # what happens there is nobody's doing
             assert twin.exec_run(["sh", "-c", "echo trace > /srv/wordpress/wp-content/uploads/trace"]).exit_code == 0
         assert not (old_town.data_root / "sites/jumeaux/media/trace").exists()
         assert os.readlink(old_town.data_root / "run/sites/jumeaux/current") == "1"

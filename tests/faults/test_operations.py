@@ -178,7 +178,7 @@ def test_init_killed_after_each_step_then_resumed(empty_town: Town) -> None:
     die_after_each(empty_town, INIT, "host:local", "init")
     assert empty_town.run("doctor").stdout.startswith("all is well")
     assert empty_town.belongings()["containers"] == {
-        f"{empty_town.namespace}.{name}" for name in ("database", "edge", "cron")
+        f"{empty_town.namespace}.{name}" for name in ("database", "edge", "cron", "recorder")
     }
 
 

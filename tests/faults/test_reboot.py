@@ -134,7 +134,7 @@ def test_a_site_answers_again_after_a_death(living: Town, program: str) -> None:
     assert any("nginx: master" in command for command in again)
 
 
-@pytest.mark.parametrize("service", ["database", "edge", "cron"])
+@pytest.mark.parametrize("service", ["database", "edge", "cron", "recorder"])
 def test_a_service_comes_back_after_a_death(living: Town, service: str) -> None:
     container = living.docker().containers.get(f"{living.namespace}.{service}")
     before = container.attrs["State"]["StartedAt"]

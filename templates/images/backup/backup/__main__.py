@@ -11,7 +11,20 @@ from typing import Any
 
 import pymysql
 
-from backup import comparing, control_plane, copying, export, pages, placing, rehearsal, restoring, snapshot, switch
+from backup import (
+    comparing,
+    control_plane,
+    copying,
+    export,
+    logs,
+    pages,
+    placing,
+    recorder,
+    rehearsal,
+    restoring,
+    snapshot,
+    switch,
+)
 from backup.faults import Fault
 from backup.repository import Repository
 
@@ -94,12 +107,16 @@ WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "stage": export.stage,
     "pages": pages.copy,
     "pack": export.pack,
+    "activity": logs.activity,
+    "tidy-logs": logs.tidy,
 }
 
 
 def main() -> None:
     """Do what the first argument says."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb == "record":  # for good, and on its own
+        recorder.record()
     request = json.loads(Path("/request.json").read_text())
     if verb == "switch":  # speaks as it goes, and its exit code says what serves
         sys.exit(switch.switch(request))

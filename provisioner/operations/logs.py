@@ -1,0 +1,76 @@
+"""The logs that hosts keep for the law: who logged in and published on each site, and who visited.
+
+Retention: policy.activity_log_days and policy.access_log_days (CONTEXT.md: authentication and publication 12 months,
+access logs 6 to 12 months).
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from provisioner import clock, records
+from provisioner.adapters import restic
+from provisioner.installation import Installation
+from provisioner.model.container import Bind
+from provisioner.model.names import LOGS, SITE_LOGS
+from provisioner.operations.backup import Outcome
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that a site told: the recorder's time, what happened, by which login, to what."""
+
+    at: datetime
+    event: str
+    user: str  # login; empty where nobody was logged in
+    object: str
+
+
+def activity(installation: Installation, slug: str, count: int) -> list[Entry]:
+    """Return the ``count`` newest entries of a site's activity, oldest first; the recorder need not run.
+
+    Raises:
+        BadInput: no site is called so.
+
+    """
+    with installation.store.transaction() as session:
+        site = records.site(session, slug)
+    host = installation.host(site.host)
+    _, files = restic.collect(
+        host,
+        installation.inventory,
+        "activity",
+        {"slug": slug, "count": count},
+        directory="/answer",
+        name=f"{host.namespace}.activity.{secrets.token_hex(4)}",
+        labels=host.role_labels("one-shot"),
+        binds=[Bind(SITE_LOGS, "/logs/sites", read_only=True)],
+    )
+    told = [json.loads(line) for line in files["activity.jsonl"].decode().splitlines()]
+    return [Entry(**{**one, "at": datetime.fromisoformat(one["at"])}) for one in told]
+
+
+def tidy(installation: Installation, name: str) -> Outcome:
+    """Compress the logs of past days on host ``name`` and drop those that are older than the policy says.
+
+    Raises:
+        ProvisionError: nearly all of them would go at once, which a wrong clock would explain (A10).
+
+    """
+    host, policy = installation.host(name), installation.inventory.policy
+    done = restic.call(
+        host,
+        installation.inventory,
+        "tidy-logs",
+        {
+            "today": clock.now().astimezone(UTC).date().isoformat(),  # a day's file is named in UTC
+            "activity": policy.activity_log_days,
+            "access": policy.access_log_days,
+        },
+        name=f"{host.namespace}.tidy-logs",
+        labels=host.role_labels("one-shot"),
+        binds=[Bind(LOGS, "/logs")],
+    )
+    said = f"{done['compressed']} compressed, {done['dropped']} dropped, {done['bytes'] // 1024} KiB kept"
+    return Outcome(f"host:{name}", said)
