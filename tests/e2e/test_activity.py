@@ -90,7 +90,9 @@ def log_in(town: Town, slug: str, name: str = "presidence", password: str = PASS
 
 
 def test_what_people_do_is_recorded_and_what_they_write_is_not(watched: Town) -> None:
-    before = len(told(watched, "kayane"))
+    made = told(watched, "kayane")  # while it was created, by nobody of the association
+    assert ("user_created", "", "secretariat") in [(one["event"], one["user"], one["object"]) for one in made]
+    before = len(made)
     assert log_in(watched, "kayane", password="faux").status == 200
     assert log_in(watched, "kayane", name=PASSWORD).status == 200  # typed where the name belongs
     answer = log_in(watched, "kayane")
@@ -274,9 +276,9 @@ def test_logs_are_kept_as_long_as_the_policy_says(watched: Town, monkeypatch: py
         day_file(edge, "access", day, "a visit\n")
     written_now = days(edge, "access") - {today - timedelta(days=back) for back in range(1, 401)}
 
-    def tidy(ahead: int) -> str:
+    def tidy(ahead: int, inventory: Path = watched.inventory) -> str:
         monkeypatch.setenv("PROVISION_NOW", f"{today + timedelta(days=ahead)}T12:00")
-        return logs.tidy(Installation.open(watched.inventory), "local").outcome
+        return logs.tidy(Installation.open(inventory), "local").outcome
 
     assert tidy(10).startswith("800 compressed, 90 dropped, ")
     kept = {today - timedelta(days=back) for back in range(1, 356)}
@@ -307,7 +309,7 @@ def test_logs_are_kept_as_long_as_the_policy_says(watched: Town, monkeypatch: py
     half = watched.folder / "half.yaml"
     settings = yaml.safe_load(watched.inventory.read_text())
     half.write_text(yaml.safe_dump(settings | {"policy": {"access_log_days": 180}}))
-    logs.tidy(Installation.open(half), "local")
+    tidy(10, half)
     assert days(site, "activity") == kept
     assert min(days(edge, "access")) == today - timedelta(days=170)
 

@@ -18,7 +18,8 @@ function provision_tell(string $event, string $object = '', ?string $user = null
     if ($door === false) {
         return;
     }
-    $told = ['event' => $event, 'user' => mb_substr($user ?? wp_get_current_user()->user_login, 0, 60), 'object' => mb_substr($object, 0, 200)];
+    $user ??= (string) wp_get_current_user()->user_login; // nobody's is false
+    $told = ['event' => $event, 'user' => mb_substr($user, 0, 60), 'object' => mb_substr($object, 0, 200)];
     $line = (string) json_encode($told, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_INVALID_UTF8_SUBSTITUTE);
     stream_set_blocking($door, false);
     while (@fwrite($door, $line) !== strlen($line) && $patience > 0) {
