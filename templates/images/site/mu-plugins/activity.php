@@ -4,7 +4,7 @@
  * Description: Qui s'est connecté, a publié, a changé un rôle : conservé par la collectivité, sans contenu ni mot de passe.
  */
 
-declare(strict_types=1);
+// Not with strict types: WordPress's hooks hand over numbers as text here and there.
 
 /**
  * Tells the host's recorder what happened, by a socket that only takes. Where nobody hears, the site goes on: all that
@@ -45,7 +45,7 @@ function provision_when(string $hook, callable $tell, int $arguments = 1): void
 {
     add_action($hook, static function (...$given) use ($tell): void {
         try {
-            call_user_func_array($tell, $given);
+            $tell(...$given);
         } catch (Throwable) {
             // What it says is nothing that we could tell.
         }
