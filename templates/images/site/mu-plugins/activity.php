@@ -43,11 +43,11 @@ function provision_login_of(int $user): string
 /** Tells what a hook says. Plugins call WordPress's hooks in odd ways: none of them may cost the site a page. */
 function provision_when(string $hook, callable $tell, int $arguments = 1): void
 {
-    add_action($hook, static function (...$given) use ($tell): void {
+    add_action($hook, static function (...$given) use ($hook, $tell): void {
         try {
             $tell(...$given);
-        } catch (Throwable) {
-            // What it says is nothing that we could tell.
+        } catch (Throwable $odd) {
+            error_log("activity: $hook: " . $odd->getMessage());
         }
     }, 10, $arguments);
 }
