@@ -39,7 +39,7 @@ demo: engine .venv/runtime ## Two associations with a WordPress site over HTTPS,
 
 test: engine .venv/dev ## The whole suite: real engine, MariaDB, nginx, SMTP server, sshd, browser
 	@.ci/test-tools
-	$(BIN)/pytest -n 2 --dist loadfile -m "not acceptance"
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not acceptance"
 
 acceptance: engine .venv/dev ## What takes longer than CI should: every failpoint of every step, all releases
 	@.ci/test-tools

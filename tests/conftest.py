@@ -1,12 +1,27 @@
 """Fixtures: a town per module, and one of its own for who needs it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.town import Town
 
 Town.forks = True  # each command saves a second of a busy machine; benches have no such setting
+
+# A file is one worker's (its tests share a town): those that take longest begin first, or one worker ends alone.
+LONGEST = (
+    "faults/test_snapshots.py", "e2e/test_upgrade.py", "faults/test_upgrade.py", "faults/test_world.py",
+    "faults/test_repositories.py", "contract/test_targets.py", "faults/test_operations.py", "faults/test_mail.py",
+    "e2e/test_hostile_input.py", "e2e/test_restore.py", "faults/test_export.py", "e2e/test_nightly.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file, and among the others, the order stays."""
+    tests = Path(__file__).parent
+    rank = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="module")

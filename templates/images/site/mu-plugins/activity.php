@@ -4,7 +4,7 @@
  * Description: Qui s'est connecté, a publié, a changé un rôle : conservé par la collectivité, sans contenu ni mot de passe.
  */
 
-declare(strict_types=1);
+// Not with strict types: WordPress's hooks hand over numbers as text here and there.
 
 /**
  * Tells the host's recorder what happened, by a socket that only takes. Where nobody hears, the site goes on: all that
@@ -18,7 +18,8 @@ function provision_tell(string $event, string $object = '', ?string $user = null
     if ($door === false) {
         return;
     }
-    $told = ['event' => $event, 'user' => mb_substr($user ?? wp_get_current_user()->user_login, 0, 60), 'object' => mb_substr($object, 0, 200)];
+    $user ??= (string) wp_get_current_user()->user_login; // nobody's is false
+    $told = ['event' => $event, 'user' => mb_substr($user, 0, 60), 'object' => mb_substr($object, 0, 200)];
     $line = (string) json_encode($told, JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_INVALID_UTF8_SUBSTITUTE);
     stream_set_blocking($door, false);
     while (@fwrite($door, $line) !== strlen($line) && $patience > 0) {
@@ -42,11 +43,11 @@ function provision_login_of(int $user): string
 /** Tells what a hook says. Plugins call WordPress's hooks in odd ways: none of them may cost the site a page. */
 function provision_when(string $hook, callable $tell, int $arguments = 1): void
 {
-    add_action($hook, static function (...$given) use ($tell): void {
+    add_action($hook, static function (...$given) use ($hook, $tell): void {
         try {
-            call_user_func_array($tell, $given);
-        } catch (Throwable) {
-            // What it says is nothing that we could tell.
+            $tell(...$given);
+        } catch (Throwable $odd) {
+            error_log("activity: $hook: " . $odd->getMessage());
         }
     }, 10, $arguments);
 }
