@@ -120,7 +120,7 @@ def test_what_people_do_is_recorded_and_what_they_write_is_not(watched: Town) ->
         assert answer.status in (200, 201), answer.data.decode()
         return json.loads(answer.data)
 
-    post = ask("POST", "posts", title="Un titre secret", content="Un texte secret", status="publish")["id"]
+    post = ask("POST", "posts", title="Un titre confidentiel", content="Un texte confidentiel", status="publish")["id"]
     ask("POST", f"posts/{post}", status="draft")
     ask("DELETE", f"posts/{post}?force=true")
     person = {"username": "tresorerie", "email": "t@example.org", "password": PASSWORD, "roles": ["author"]}
@@ -156,7 +156,7 @@ def test_what_people_do_is_recorded_and_what_they_write_is_not(watched: Town) ->
     written = raw(watched, "kayane").read_text()
     assert PASSWORD not in written
     assert key not in written
-    assert "secret" not in written
+    assert "confidentiel" not in written
     assert "presidence  published  post" in watched.run("log", "kayane", "--site").stdout
 
 
