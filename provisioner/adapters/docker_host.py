@@ -247,6 +247,9 @@ class DockerHost:
             hostname=one_shot.hostname,
             labels=dict(one_shot.labels),
             host_config=host_config,
+            # The same isolation, a network namespace with nothing but lo, without the two programs that the engine
+            # runs to prepare one: that is half of what such a container costs (0.35 s instead of 0.64 on a busy host).
+            network_disabled=one_shot.network == "none",
         )
 
     def _wait(self, name: str, seconds: float) -> int:

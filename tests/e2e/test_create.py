@@ -15,19 +15,20 @@ import pytest
 
 from tests.town import CHECKOUT, PROVISION, Town, association
 
-pytestmark = pytest.mark.usefixtures("executed")
-
 
 @pytest.fixture(scope="module")
 def kayane(town: Town) -> str:
-    """A site created by options alone."""
-    town.run(
-        "create", "kayane", "--name", "Kayane", "--profile", "education", "--agreement-start", "2025-03-01",
-        "--administrator", "Présidence de Kayane <presidence.kayane@example.org>",
-        "--administrator", "Secrétariat <secretariat.kayane@example.org>",
-        "--contact", "Trésorerie <tresorerie.kayane@example.org>",
-        "--siret", "732 829 320 00074", "--rna", "w751234567", "--commune", "Kayane-sur-Mer",
-    )  # fmt: skip
+    """A site created by options alone, by the program as it is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Town, "forks", False)
+        town.run(
+            "create", "kayane", "--name", "Kayane", "--profile", "education", "--agreement-start", "2025-03-01",
+            "--administrator", "Présidence de Kayane <presidence.kayane@example.org>",
+            "--administrator", "Secrétariat <secretariat.kayane@example.org>",
+            "--contact", "Trésorerie <tresorerie.kayane@example.org>",
+            "--siret", "732 829 320 00074", "--rna", "w751234567", "--commune", "Kayane-sur-Mer",
+        )  # fmt: skip
+        town.run("doctor")
     return "kayane"
 
 

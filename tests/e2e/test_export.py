@@ -129,7 +129,7 @@ def test_it_says_what_it_wrote(kayane: Export) -> None:
 def test_the_site_notices_nothing(kayane: Export) -> None:
     assert kayane.town.json("status", "kayane")["content_sha256"] == kayane.before
     assert not (kayane.town.data_root / "sites" / "kayane" / "export").exists()
-    assert kayane.town.run("doctor").stdout.startswith("all is well")
+    assert kayane.town.is_well()
 
 
 def test_every_checksum_is_right(kayane: Export) -> None:

@@ -125,6 +125,6 @@ def test_a_town_comes_back_from_escrow_and_repositories_alone(saved: Town, tmp_p
         assert saved.get(slug).status == 200
         for key in ("content_sha256", "administrators", "state", "agreement", "url", "wordpress", "last_backup"):
             assert after[key] == before[slug][key], key
-    assert saved.run("doctor").stdout.startswith("all is well")
+    assert saved.is_well()
     assert {one["exit_code"] for one in saved.json("backup", "--all")} == {0}
     assert saved.json("drill", "kayane")[0]["outcome"] == "proven"

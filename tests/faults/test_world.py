@@ -415,7 +415,7 @@ def test_wire_cut_at_every_request_of_a_create(empty_town: Town, wire: Wire, how
         if wire.cuts == 0:
             break
     assert number > 20, "a create makes more requests than that"
-    assert empty_town.run("doctor").stdout.startswith("all is well")
+    assert empty_town.is_well()
 
 
 @pytest.mark.parametrize("how", ["half", pytest.param("request", marks=slow), pytest.param("answer", marks=slow)])
@@ -568,7 +568,7 @@ def test_another_operator_is_told_who_what_and_since_when(crowded: Town) -> None
     assert after["containers"] - before["containers"] == {
         f"{crowded.namespace}.site.{slug}.1" for slug in ("contested", "elsewhere")
     }
-    assert crowded.run("doctor").stdout.startswith("all is well")
+    assert crowded.is_well()
 
 
 def _started(town: Town, slug: str) -> str:
@@ -592,7 +592,7 @@ def test_init_twice_at_once(empty_town: Town) -> None:
     Command(empty_town, "init").end(30).check(4, "host:local: init is running since", f"process {first.pid}")
     first.go_on()
     assert first.end().code == 0
-    assert empty_town.run("doctor").stdout.startswith("all is well")
+    assert empty_town.is_well()
 
 
 @pytest.mark.parametrize("now", ["2036-02-29T03:00", pytest.param("2001-01-01T00:00", marks=slow)])
