@@ -67,6 +67,7 @@ class Traffic:
 
     town: Town
     slug: str
+    pause: float = 0.3  # seconds between two requests of each: seven that never rest leave the site's host no time
     failed_reads: list[str] = field(default_factory=list)
     reads: int = 0
     accepted: set[str] = field(default_factory=set)
@@ -109,7 +110,7 @@ class Traffic:
             except urllib3.exceptions.HTTPError as error:
                 self.failed_reads.append(f"{path}: {error}")
             self.reads += 1
-            time.sleep(0.02)
+            time.sleep(self.pause)
 
     def _write(self, name: str, door: Callable[[str], urllib3.BaseHTTPResponse]) -> None:
         while not self._over.is_set():
@@ -120,7 +121,7 @@ class Traffic:
                 self.accepted.add(note)
             else:
                 self.refused.append((name, answer.status, answer.headers.get("Retry-After", ""), body))
-            time.sleep(0.05)
+            time.sleep(self.pause)
 
     def _post(self, path: str, note: str) -> urllib3.BaseHTTPResponse:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
