@@ -215,7 +215,7 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
             known = {event.data["snapshot"] for event in eventlog.all_of(session, slug, TAKEN)}
         else:
             known = {row.snapshot for row in records.snapshots(session, kept.site_id)}
-    found = _ask(installation, kept, "snapshots", {"tags": [f"site:{slug}"]})
+    found = _worker(installation, kept).call("snapshots", {"tags": [f"site:{slug}"]})
     return [
         {
             "snapshot": snapshot["id"],
@@ -235,7 +235,7 @@ def manifest(installation: Installation, site: Site, snapshot: str) -> dict[str,
         RepositoryFault: it cannot be read.
 
     """
-    return dict(_ask(installation, Kept.of(site), "manifest", {"snapshot": snapshot}))
+    return dict(_worker(installation, Kept.of(site)).call("manifest", {"snapshot": snapshot}))
 
 
 def _ask_alone(
@@ -245,28 +245,14 @@ def _ask_alone(
     with lock.hold(installation.locks, kept.name) as free:
         if not free:
             raise Busy(f"{kept.name}: an operation is running", f"provision status {kept.name}")
-        return _ask(installation, kept, verb, request, pruning=pruning, by=restic.call_held)
+        return _worker(installation, kept, pruning=pruning).call_held(verb, request)
 
 
-def _ask(
-    installation: Installation,
-    kept: Kept,
-    verb: str,
-    request: dict[str, Any],
-    *,
-    pruning: bool = False,
-    by: Callable[..., Any] = restic.call,
-) -> Any:
+def _worker(installation: Installation, kept: Kept, *, pruning: bool = False) -> restic.Worker:
     host, key = installation.host(kept.host), installation.keys.repository(kept.name)
-    return by(
-        host,
-        installation.inventory,
-        verb,
-        request,
-        name=f"{host.namespace}.backup.{kept.name}.{verb}",
-        labels=host.role_labels("one-shot"),
-        repository=restic.repository(installation.inventory, host, kept.name, key, pruning=pruning),
-    )
+    place = restic.repository(installation.inventory, host, kept.name, key, pruning=pruning)
+    prefix = f"{host.namespace}.backup.{kept.name}"
+    return restic.Worker(host, installation.inventory, prefix, host.role_labels("one-shot"), place)
 
 
 def subjects(installation: Installation, slugs: Sequence[str]) -> list[str]:

@@ -34,14 +34,12 @@ def ask(
     repository: restic.Repository | None = None,
 ) -> Any:
     """Run one verb of the backup image for this operation."""
-    host, inventory = work.host, work.installation.inventory
-    name = f"{work.one_shot_prefix}.{verb}"
-    labels = work.operation_labels
+    worker = restic.Worker(
+        work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds
+    )
     if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
-        return restic.call_held(
-            host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds
-        )
-    return restic.call(host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds)
+        return worker.call_held(verb, request)
+    return worker.call(verb, request)
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
