@@ -167,14 +167,11 @@ def prune(installation: Installation, slugs: Sequence[str], *, allow_many: bool 
 
 
 def _prune_one(installation: Installation, kept: Kept, allow_many: bool) -> Outcome:
-    keep = installation.inventory.backup.keep
-    plan = _ask_alone(
-        installation,
-        kept,
-        "plan",
-        {"keep": [f"--keep-{unit}={count}" for unit, count in keep.model_dump().items() if count]},
-        pruning=True,
-    )
+    plan = _planned(installation, kept)
+    void = _void(installation, kept, [*plan["keep"], *plan["remove"]])
+    if void:  # they go first: one that does not count must not be kept as the newest of its day
+        _ask_alone(installation, kept, "forget", {"snapshots": sorted(void)}, pruning=True)
+        plan = _planned(installation, kept)
     going = [str(snapshot["id"]) for snapshot in plan["remove"]]
     _refuse_wrong_clock(kept.name, plan, len(going), allow_many)
     _ask_alone(installation, kept, "prune", {"snapshots": going}, pruning=True)
@@ -182,6 +179,36 @@ def _prune_one(installation: Installation, kept: Kept, allow_many: bool) -> Outc
         session.exec(delete(Snapshot).where(col(Snapshot.site_id) == kept.site_id, col(Snapshot.snapshot).in_(going)))
         eventlog.record(session, kept.name, "snapshots pruned", removed=len(going), kept=len(plan["keep"]))
     return Outcome(kept.name, f"{len(going)} snapshots removed, {len(plan['keep'])} kept")
+
+
+def _planned(installation: Installation, kept: Kept) -> dict[str, Any]:
+    """Return which snapshots the inventory's retention would keep and which it would remove."""
+    keep = installation.inventory.backup.keep.model_dump()
+    rules = [f"--keep-{unit}={count}" for unit, count in keep.items() if count]
+    return dict(_ask_alone(installation, kept, "plan", {"keep": rules}, pruning=True))
+
+
+def _void(installation: Installation, kept: Kept, found: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the snapshots among ``found`` that backups of ours, over since, did not count: unsound, or taken again.
+
+    Where the target takes additions only, they stay until it is pruned. A snapshot that the records do not know
+    because they are older than the repository is none of them.
+    """
+    with installation.store.transaction() as session:
+        known = _known(session, kept)
+        over = {f"operation:{one.key}": one.started_at for one in records.past_operations(session, KIND, kept.name)}
+    return {
+        str(one["id"])
+        for one in found
+        if one["id"] not in known
+        and any(tag in over and taken_at(one) >= over[tag].replace(microsecond=0) for tag in one.get("tags") or [])
+    }
+
+
+def _known(session: Session, kept: Kept) -> set[str]:
+    if kept.site_id is None:
+        return {str(event.data["snapshot"]) for event in eventlog.all_of(session, kept.name, TAKEN)}
+    return {row.snapshot for row in records.snapshots(session, kept.site_id)}
 
 
 def _refuse_wrong_clock(slug: str, plan: dict[str, Any], count: int, allow_many: bool) -> None:
@@ -211,11 +238,9 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
     """
     kept = _kept(installation, [slug])[0]
     with installation.store.transaction() as session:
-        if kept.site_id is None:
-            known = {event.data["snapshot"] for event in eventlog.all_of(session, slug, TAKEN)}
-        else:
-            known = {row.snapshot for row in records.snapshots(session, kept.site_id)}
+        known = _known(session, kept)
     found = _worker(installation, kept).call("snapshots", {"tags": [f"site:{slug}"]})
+    void = _void(installation, kept, found)
     return [
         {
             "snapshot": snapshot["id"],
@@ -223,6 +248,7 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
             "total_bytes": snapshot.get("summary", {}).get("total_bytes_processed", 0),
             "files": snapshot.get("summary", {}).get("total_files_processed", 0),
             "recorded": snapshot["id"] in known,
+            "void": snapshot["id"] in void,
         }
         for snapshot in found
     ]

@@ -44,12 +44,17 @@ def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
     return {key: [one for group in groups for one in group.get(key) or []] for key in ("keep", "remove")}
 
 
+def _forget(repository: Repository, request: dict[str, Any]) -> Answer:
+    repository.run("forget", *request["snapshots"])
+    left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
+    if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
+        raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
+    return {}
+
+
 def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
     if request["snapshots"]:
-        repository.run("forget", *request["snapshots"])
-        left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
-        if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
-            raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
+        _forget(repository, request)
     repository.run("prune")
     return {}
 
@@ -73,6 +78,7 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "code": restoring.code,
     "check": _check,
     "plan": _plan,
+    "forget": _forget,
     "prune": _prune,
     "locks": _locks,
     "unlock": _unlock,
