@@ -122,6 +122,9 @@ def main() -> None:
     except pymysql.MySQLError as error:  # such as a table that is damaged: one line, and it names the table
         sys.stderr.write(f"the database: {error}\n")
         sys.exit(1)
+    except OSError as error:  # such as a disk that is full
+        sys.stderr.write(f"{error.strerror}: {error.filename}\n")
+        sys.exit(1)
     finally:
         if verb == "take":
             snapshot.tidy()
