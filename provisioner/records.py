@@ -24,6 +24,7 @@ from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
 from provisioner.model.tables import (
+    UNFINISHED,
     Agreement,
     ChangeState,
     Contact,
@@ -184,6 +185,12 @@ def last_drill(session: Session, site_id: int) -> Drill | None:
     """Return the newest drill of a site that went well."""
     query = select(Drill).where(Drill.site_id == site_id, col(Drill.well).is_(True))
     return session.exec(query.order_by(col(Drill.at).desc(), col(Drill.id).desc())).first()
+
+
+def past_operations(session: Session, kind: str, subject: str) -> list[Operation]:
+    """Return the operations of one kind on one subject that are over, oldest first."""
+    query = select(Operation).where(Operation.kind == kind, Operation.subject == subject)
+    return list(session.exec(query.where(col(Operation.state).not_in(UNFINISHED)).order_by(col(Operation.id))).all())
 
 
 def past_subjects(session: Session) -> set[str]:

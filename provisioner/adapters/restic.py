@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,146 +89,96 @@ def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, p
     return Repository(name=name, address=MOUNTED, directory=directory, key=key, credentials={})
 
 
-def call(
-    host: DockerHost,
-    inventory: Inventory,
-    verb: str,
-    request: Mapping[str, Any],
-    *,
-    name: str,
-    labels: Mapping[str, str],
-    repository: Repository | None = None,
-    binds: Sequence[Bind] = (),
-    files: Mapping[str, bytes] | None = None,
-) -> Any:
-    """Run one verb of the backup image's program on ``host``, with ``files`` put into it; return its answer.
+@dataclass(frozen=True)
+class Worker:
+    """The backup image at work on a host: how its one-shots are named and labelled, what they see and open.
 
-    Raises:
-        RepositoryFault: restic did not succeed.
-        ProvisionError: something else failed.
-
-    """
-    return json.loads(_run(host, inventory, verb, request, name, labels, repository, binds, files or {}, "").output)
-
-
-def collect(
-    host: DockerHost,
-    inventory: Inventory,
-    verb: str,
-    request: Mapping[str, Any],
-    *,
-    directory: str,
-    name: str,
-    labels: Mapping[str, str],
-    repository: Repository | None = None,
-    binds: Sequence[Bind] = (),
-) -> tuple[Any, Mapping[str, bytes]]:
-    """Do as `call`; return the answer, and the files that lie in ``directory`` of the container then."""
-    outcome = _run(host, inventory, verb, request, name, labels, repository, binds, {}, directory)
-    return json.loads(outcome.output), outcome.files
-
-
-def call_held(
-    host: DockerHost,
-    inventory: Inventory,
-    verb: str,
-    request: Mapping[str, Any],
-    *,
-    name: str,
-    labels: Mapping[str, str],
-    repository: Repository,
-    binds: Sequence[Bind] = (),
-    files: Mapping[str, bytes] | None = None,
-) -> Any:
-    """Do as `call`, for who holds the repository's subject: a lock whose holder is dead is removed first (D5).
-
-    Raises:
-        ProvisionError: as `call`, or somebody who may be alive holds a lock.
-
+    Its verbs raise RepositoryFault where restic did not succeed, ProvisionError where something else failed.
     """
 
-    def attempt() -> Any:
-        return call(
-            host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds, files=files
+    host: DockerHost
+    inventory: Inventory
+    prefix: str  # of its containers' names; the verb follows
+    labels: Mapping[str, str]
+    repository: Repository | None = None
+    binds: Sequence[Bind] = ()
+
+    def call(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Any:
+        """Run one verb of the image's program, with ``files`` put into its container; return its answer."""
+        return json.loads(self._run(self._one_shot(verb, request, files or {})).output)
+
+    def collect(self, verb: str, request: Mapping[str, Any], directory: str) -> tuple[Any, Mapping[str, bytes]]:
+        """Do as `call`; return the answer, and the files that lie in ``directory`` of the container then."""
+        outcome = self._run(replace(self._one_shot(verb, request, {}), collect=directory))
+        return json.loads(outcome.output), outcome.files
+
+    def call_held(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Any:
+        """Do as `call`, for who holds the repository's subject: a lock whose holder is dead is removed first (D5).
+
+        Raises:
+            ProvisionError: as `call`, or somebody who may be alive holds a lock.
+
+        """
+        try:
+            return self.call(verb, request, files)
+        except RepositoryFault as fault:
+            if fault.restic_exit_code != LOCKED:
+                raise
+        strangers = self._remove_dead_locks()
+        if strangers:
+            name = self.repository.name if self.repository else self.prefix
+            raise ProvisionError(
+                f"{name}: its repository is locked by {', '.join(strangers)}, who may be alive",
+                "docs/needs-hand.md, a repository is locked",
+            )
+        return self.call(verb, request, files)
+
+    def _remove_dead_locks(self) -> list[str]:
+        """Remove the repository's locks if every holder is proven dead; return who holds the others.
+
+        Proven dead is a one-shot of this very engine that does not run any more. The caller holds the subject,
+        so that nobody of ours takes a new lock meanwhile.
+        """
+        locks = self.call("locks", {})
+        holders = {f"{lock['hostname']}, since {str(lock['time'])[:19]}": str(lock["hostname"]) for lock in locks}
+        if not holders:
+            return []
+        alive = self.host.hostnames_running()
+        strangers = [
+            shown
+            for shown, hostname in holders.items()
+            if not hostname.startswith(f"{self.host.identity}-") or hostname in alive
+        ]
+        if not strangers:
+            self.call("unlock", {})
+        return strangers
+
+    def _one_shot(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> OneShot:
+        name, place = f"{self.prefix}.{verb}", self.repository
+        opened = {"repository": place.request} if place else {}
+        return OneShot(
+            name=name,
+            image=images.ensure_service_image(self.host, self.inventory, "backup"),
+            labels=self.labels,
+            command=[verb],
+            binds=[*self.binds, *(place.binds if place else ())],
+            network=place.network if place else "none",
+            hostname=f"{self.host.identity}-{name.replace('.', '-')}"[:63].rstrip("-"),
+            capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
+            files={**files, "request.json": json.dumps({**request, **opened}).encode()},
         )
 
-    try:
-        return attempt()
-    except RepositoryFault as fault:
-        if fault.restic_exit_code != LOCKED:
-            raise
-    strangers = remove_dead_locks(host, inventory, repository, name, labels)
-    if strangers:
-        raise ProvisionError(
-            f"{repository.name}: its repository is locked by {', '.join(strangers)}, who may be alive",
-            "docs/needs-hand.md, a repository is locked",
-        )
-    return attempt()
-
-
-def _run(
-    host: DockerHost,
-    inventory: Inventory,
-    verb: str,
-    request: Mapping[str, Any],
-    name: str,
-    labels: Mapping[str, str],
-    repository: Repository | None,
-    binds: Sequence[Bind],
-    files: Mapping[str, bytes],
-    directory: str,
-) -> Outcome:
-    content: dict[str, Any] = dict(request)
-    if repository is not None:
-        content["repository"] = repository.request
-        binds = [*binds, *repository.binds]
-        if repository.directory is not None:
-            _ensure_directory(repository.directory)
-    one_shot = OneShot(
-        name=name,
-        image=images.ensure_service_image(host, inventory, "backup"),
-        labels=labels,
-        command=[verb],
-        binds=binds,
-        network=repository.network if repository else "none",
-        hostname=f"{host.identity}-{name.replace('.', '-')}"[:63].rstrip("-"),
-        capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
-        files={**files, "request.json": json.dumps(content).encode()},
-        collect=directory,
-    )
-    outcome = host.run(one_shot, SECONDS)
-    if outcome.exit_code == 0:
-        return outcome
-    said = " ".join(outcome.errors.split())[-700:] or f"{verb} ended with exit code {outcome.exit_code}"
-    if repository is None or not said.startswith("restic "):
-        raise ProvisionError(said)
-    raise RepositoryFault(said, outcome.exit_code, _hint(outcome.exit_code))
-
-
-def remove_dead_locks(
-    host: DockerHost, inventory: Inventory, repository: Repository, name: str, labels: Mapping[str, str]
-) -> list[str]:
-    """Remove the repository's locks if every holder is proven dead (D5); return who holds the others.
-
-    Proven dead is a one-shot of this very engine that does not run any more. The caller holds the subject,
-    so that nobody of ours takes a new lock meanwhile.
-    """
-
-    def ask(verb: str) -> Any:
-        return call(host, inventory, verb, {}, name=f"{name}.{verb}", labels=labels, repository=repository)
-
-    holders = {f"{lock['hostname']}, since {str(lock['time'])[:19]}": str(lock["hostname"]) for lock in ask("locks")}
-    if not holders:
-        return []
-    alive = host.hostnames_running()
-    strangers = [
-        shown
-        for shown, hostname in holders.items()
-        if not hostname.startswith(f"{host.identity}-") or hostname in alive
-    ]
-    if not strangers:
-        ask("unlock")
-    return strangers
+    def _run(self, one_shot: OneShot) -> Outcome:
+        if self.repository is not None and self.repository.directory is not None:
+            _ensure_directory(self.repository.directory)
+        outcome = self.host.run(one_shot, SECONDS)
+        if outcome.exit_code == 0:
+            return outcome
+        ended = f"{one_shot.command[0]} ended with exit code {outcome.exit_code}"
+        said = " ".join(outcome.errors.split())[-700:] or ended
+        if self.repository is None or not said.startswith("restic "):
+            raise ProvisionError(said)
+        raise RepositoryFault(said, outcome.exit_code, _hint(outcome.exit_code))
 
 
 def _ensure_directory(directory: Path) -> None:

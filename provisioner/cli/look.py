@@ -91,7 +91,7 @@ def _show_snapshots(installation: Installation, slug: str, json: bool) -> None:
             _local(one["taken_at"]),
             output.size(one["total_bytes"]),
             str(one["files"]),
-            "yes" if one["recorded"] else "no",
+            "yes" if one["recorded"] else "void" if one["void"] else "no",
         ]
         for one in found
     ]

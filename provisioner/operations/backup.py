@@ -167,14 +167,11 @@ def prune(installation: Installation, slugs: Sequence[str], *, allow_many: bool 
 
 
 def _prune_one(installation: Installation, kept: Kept, allow_many: bool) -> Outcome:
-    keep = installation.inventory.backup.keep
-    plan = _ask_alone(
-        installation,
-        kept,
-        "plan",
-        {"keep": [f"--keep-{unit}={count}" for unit, count in keep.model_dump().items() if count]},
-        pruning=True,
-    )
+    plan = _planned(installation, kept)
+    void = _void(installation, kept, [*plan["keep"], *plan["remove"]])
+    if void:  # they go first: one that does not count must not be kept as the newest of its day
+        _ask_alone(installation, kept, "forget", {"snapshots": sorted(void)}, pruning=True)
+        plan = _planned(installation, kept)
     going = [str(snapshot["id"]) for snapshot in plan["remove"]]
     _refuse_wrong_clock(kept.name, plan, len(going), allow_many)
     _ask_alone(installation, kept, "prune", {"snapshots": going}, pruning=True)
@@ -182,6 +179,36 @@ def _prune_one(installation: Installation, kept: Kept, allow_many: bool) -> Outc
         session.exec(delete(Snapshot).where(col(Snapshot.site_id) == kept.site_id, col(Snapshot.snapshot).in_(going)))
         eventlog.record(session, kept.name, "snapshots pruned", removed=len(going), kept=len(plan["keep"]))
     return Outcome(kept.name, f"{len(going)} snapshots removed, {len(plan['keep'])} kept")
+
+
+def _planned(installation: Installation, kept: Kept) -> dict[str, Any]:
+    """Return which snapshots the inventory's retention would keep and which it would remove."""
+    keep = installation.inventory.backup.keep.model_dump()
+    rules = [f"--keep-{unit}={count}" for unit, count in keep.items() if count]
+    return dict(_ask_alone(installation, kept, "plan", {"keep": rules}, pruning=True))
+
+
+def _void(installation: Installation, kept: Kept, found: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the snapshots among ``found`` that backups of ours, over since, did not count: unsound, or taken again.
+
+    Where the target takes additions only, they stay until it is pruned. A snapshot that the records do not know
+    because they are older than the repository is none of them.
+    """
+    with installation.store.transaction() as session:
+        known = _known(session, kept)
+        over = {f"operation:{one.key}": one.started_at for one in records.past_operations(session, KIND, kept.name)}
+    return {
+        str(one["id"])
+        for one in found
+        if one["id"] not in known
+        and any(tag in over and taken_at(one) >= over[tag].replace(microsecond=0) for tag in one.get("tags") or [])
+    }
+
+
+def _known(session: Session, kept: Kept) -> set[str]:
+    if kept.site_id is None:
+        return {str(event.data["snapshot"]) for event in eventlog.all_of(session, kept.name, TAKEN)}
+    return {row.snapshot for row in records.snapshots(session, kept.site_id)}
 
 
 def _refuse_wrong_clock(slug: str, plan: dict[str, Any], count: int, allow_many: bool) -> None:
@@ -211,11 +238,9 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
     """
     kept = _kept(installation, [slug])[0]
     with installation.store.transaction() as session:
-        if kept.site_id is None:
-            known = {event.data["snapshot"] for event in eventlog.all_of(session, slug, TAKEN)}
-        else:
-            known = {row.snapshot for row in records.snapshots(session, kept.site_id)}
-    found = _ask(installation, kept, "snapshots", {"tags": [f"site:{slug}"]})
+        known = _known(session, kept)
+    found = _worker(installation, kept).call("snapshots", {"tags": [f"site:{slug}"]})
+    void = _void(installation, kept, found)
     return [
         {
             "snapshot": snapshot["id"],
@@ -223,6 +248,7 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
             "total_bytes": snapshot.get("summary", {}).get("total_bytes_processed", 0),
             "files": snapshot.get("summary", {}).get("total_files_processed", 0),
             "recorded": snapshot["id"] in known,
+            "void": snapshot["id"] in void,
         }
         for snapshot in found
     ]
@@ -235,7 +261,7 @@ def manifest(installation: Installation, site: Site, snapshot: str) -> dict[str,
         RepositoryFault: it cannot be read.
 
     """
-    return dict(_ask(installation, Kept.of(site), "manifest", {"snapshot": snapshot}))
+    return dict(_worker(installation, Kept.of(site)).call("manifest", {"snapshot": snapshot}))
 
 
 def _ask_alone(
@@ -245,28 +271,14 @@ def _ask_alone(
     with lock.hold(installation.locks, kept.name) as free:
         if not free:
             raise Busy(f"{kept.name}: an operation is running", f"provision status {kept.name}")
-        return _ask(installation, kept, verb, request, pruning=pruning, by=restic.call_held)
+        return _worker(installation, kept, pruning=pruning).call_held(verb, request)
 
 
-def _ask(
-    installation: Installation,
-    kept: Kept,
-    verb: str,
-    request: dict[str, Any],
-    *,
-    pruning: bool = False,
-    by: Callable[..., Any] = restic.call,
-) -> Any:
+def _worker(installation: Installation, kept: Kept, *, pruning: bool = False) -> restic.Worker:
     host, key = installation.host(kept.host), installation.keys.repository(kept.name)
-    return by(
-        host,
-        installation.inventory,
-        verb,
-        request,
-        name=f"{host.namespace}.backup.{kept.name}.{verb}",
-        labels=host.role_labels("one-shot"),
-        repository=restic.repository(installation.inventory, host, kept.name, key, pruning=pruning),
-    )
+    place = restic.repository(installation.inventory, host, kept.name, key, pruning=pruning)
+    prefix = f"{host.namespace}.backup.{kept.name}"
+    return restic.Worker(host, installation.inventory, prefix, host.role_labels("one-shot"), place)
 
 
 def subjects(installation: Installation, slugs: Sequence[str]) -> list[str]:

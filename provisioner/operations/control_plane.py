@@ -69,13 +69,15 @@ def take(installation: Installation) -> dict[str, Any]:
             raise Busy(f"{CONTROL_PLANE}: a backup of it is running", "wait for it")
         with installation.store.transaction() as session:
             known = eventlog.newest(session, CONTROL_PLANE, TAKEN)
-        if is_first(known, installation.inventory):
-            _ask(installation, host, "initialize", {})
         settings = installation.inventory
+        key = installation.keys.repository(CONTROL_PLANE)
+        worker = _worker(settings, host, key, f"backup.{CONTROL_PLANE}")
+        if is_first(known, settings):
+            worker.call_held("initialize", {})
         request = {"append_only": settings.backup.append_only, "time": f"{clock.now():%Y-%m-%d %H:%M:%S}"}
         # No operation is taken twice: `operation` makes each snapshot's tags its own.
         request["operation"] = f"{clock.now():%Y%m%dT%H%M%S}"
-        taken: dict[str, Any] = _ask(installation, host, "keep", request, _packed(installation))
+        taken: dict[str, Any] = worker.call_held("keep", request, _packed(installation))
         with installation.store.transaction() as session:
             eventlog.record(session, CONTROL_PLANE, TAKEN, target=target_mark(settings), **taken)
     return taken
@@ -145,24 +147,9 @@ def _read(path: Path) -> File:
         raise BadInput(f"{path}: {error.strerror}", "the inventory names it: put it back, or name another") from None
 
 
-def _ask(
-    installation: Installation,
-    host: DockerHost,
-    verb: str,
-    request: dict[str, Any],
-    files: dict[str, bytes] | None = None,
-) -> Any:
-    key = installation.keys.repository(CONTROL_PLANE)
-    return restic.call_held(
-        host,
-        installation.inventory,
-        verb,
-        request,
-        name=f"{host.namespace}.backup.{CONTROL_PLANE}.{verb}",
-        labels=host.role_labels("one-shot"),
-        repository=restic.repository(installation.inventory, host, CONTROL_PLANE, key),
-        files=files,
-    )
+def _worker(settings: Inventory, host: DockerHost, key: str, prefix: str) -> restic.Worker:
+    place = restic.repository(settings, host, CONTROL_PLANE, key)
+    return restic.Worker(host, settings, f"{host.namespace}.{prefix}", host.role_labels("one-shot"), place)
 
 
 def restore(
@@ -179,26 +166,13 @@ def restore(
     """
     with escrow.opened() as settings:
         host = DockerHost(settings.hosts[0], escrow.namespace)
-        key = repository_key(escrow.key, CONTROL_PLANE)
-        ways: dict[str, Any] = {
-            "labels": host.role_labels("one-shot"),
-            "repository": restic.repository(settings, host, CONTROL_PLANE, key),
-        }
-        name = f"{host.namespace}.rebuild"
-        found = restic.call(
-            host, settings, "snapshots", {"tags": [f"site:{CONTROL_PLANE}"]}, name=f"{name}.snapshots", **ways
-        )
+        worker = _worker(settings, host, repository_key(escrow.key, CONTROL_PLANE), "rebuild")
+        found = worker.call("snapshots", {"tags": [f"site:{CONTROL_PLANE}"]})
         listed = [{"snapshot": one["id"], "taken_at": taken_at(one)} for one in found]
         chosen = choose(CONTROL_PLANE, listed, snapshot, at)
-        manifest, files = restic.collect(
-            host,
-            settings,
-            "give-back",
-            {"snapshot": chosen["snapshot"], "identity": {"site": CONTROL_PLANE, "namespace": escrow.namespace}},
-            directory=f"/{_PUT}/files",
-            name=f"{name}.give-back",
-            **ways,
-        )
+        identity = {"site": CONTROL_PLANE, "namespace": escrow.namespace}
+        request = {"snapshot": chosen["snapshot"], "identity": identity}
+        manifest, files = worker.collect("give-back", request, f"/{_PUT}/files")
     given = {path: File(files.get(path, b""), entry["mode"]) for path, entry in manifest["files"].items()}
     torn = [path for path, entry in manifest["files"].items() if given[path].entry != entry]
     if torn:

@@ -37,16 +37,14 @@ def activity(installation: Installation, slug: str, count: int) -> list[Entry]:
     with installation.store.transaction() as session:
         site = records.site(session, slug)
     host = installation.host(site.host)
-    _, files = restic.collect(
+    worker = restic.Worker(
         host,
         installation.inventory,
-        "activity",
-        {"slug": slug, "count": count},
-        directory="/answer",
-        name=f"{host.namespace}.activity.{secrets.token_hex(4)}",
-        labels=host.role_labels("one-shot"),
+        f"{host.namespace}.log-{secrets.token_hex(4)}",  # several may read at once
+        host.role_labels("one-shot"),
         binds=[Bind(SITE_LOGS, "/logs/sites", read_only=True)],
     )
+    _, files = worker.collect("activity", {"slug": slug, "count": count}, "/answer")
     told = [json.loads(line) for line in files["activity.jsonl"].decode().splitlines()]
     return [Entry(**{**one, "at": datetime.fromisoformat(one["at"])}) for one in told]
 
@@ -59,18 +57,14 @@ def tidy(installation: Installation, name: str) -> Outcome:
 
     """
     host, policy = installation.host(name), installation.inventory.policy
-    done = restic.call(
-        host,
-        installation.inventory,
-        "tidy-logs",
-        {
-            "today": clock.now().astimezone(UTC).date().isoformat(),  # a day's file is named in UTC
-            "activity": policy.activity_log_days,
-            "access": policy.access_log_days,
-        },
-        name=f"{host.namespace}.tidy-logs",
-        labels=host.role_labels("one-shot"),
-        binds=[Bind(LOGS, "/logs")],
+    worker = restic.Worker(
+        host, installation.inventory, host.namespace, host.role_labels("one-shot"), binds=[Bind(LOGS, "/logs")]
     )
+    request = {
+        "today": clock.now().astimezone(UTC).date().isoformat(),  # a day's file is named in UTC
+        "activity": policy.activity_log_days,
+        "access": policy.access_log_days,
+    }
+    done = worker.call("tidy-logs", request)
     said = f"{done['compressed']} compressed, {done['dropped']} dropped, {done['bytes'] // 1024} KiB kept"
     return Outcome(f"host:{name}", said)

@@ -34,14 +34,12 @@ def ask(
     repository: restic.Repository | None = None,
 ) -> Any:
     """Run one verb of the backup image for this operation."""
-    host, inventory = work.host, work.installation.inventory
-    name = f"{work.one_shot_prefix}.{verb}"
-    labels = work.operation_labels
+    worker = restic.Worker(
+        work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds
+    )
     if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
-        return restic.call_held(
-            host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds
-        )
-    return restic.call(host, inventory, verb, request, name=name, labels=labels, repository=repository, binds=binds)
+        return worker.call_held(verb, request)
+    return worker.call(verb, request)
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
@@ -139,7 +137,7 @@ def record_snapshot(work: SiteWork) -> None:
 
 
 def abandon_snapshot(work: SiteWork) -> None:
-    """Stop what takes the snapshot and remove its dump; a snapshot that is in the repository already is whole."""
+    """Stop what takes the snapshot and remove its dump; a snapshot that is in the repository already is void now."""
     remove_staging(work, _staging(work))
 
 
@@ -353,7 +351,7 @@ def taken_at(snapshot: Mapping[str, Any]) -> datetime:
 
 
 def choose(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime | None) -> dict[str, Any]:
-    """Return the snapshot that is meant, of those ``found``, oldest first.
+    """Return the snapshot that is meant, of those ``found``, oldest first; one that is void only by its id.
 
     Raises:
         BadInput: none fits, or several.
@@ -365,7 +363,7 @@ def choose(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime |
             raise BadInput(f"{slug}: {len(fitting)} snapshots begin with {snapshot!r}", "give more of its id")
         wanted = f"snapshot {snapshot!r}"
     else:
-        fitting = [one for one in found if at is None or one["taken_at"] <= at]
+        fitting = [one for one in found if (at is None or one["taken_at"] <= at) and not one.get("void")]
         wanted = f"snapshot of {at:%Y-%m-%d %H:%M} UTC or before" if at else "snapshot"
     if not fitting:
         raise BadInput(f"{slug}: there is no {wanted}", f"provision status {slug} --snapshots")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from provisioner.keys import Keys
+from tests.faults.test_world import Command
 from tests.town import CHECKOUT, Town
 
 SITE, BROKEN, FULL, AWAY = "kayane", "broken", "full", "away"
@@ -25,6 +27,11 @@ if read -r verb pretended 2>/dev/null </repository/pretend; then
     case " $* " in *" $verb "*) exit "$pretended" ;; esac
 fi
 exit "$code"
+"""
+# The real mariadb-dump, but a file beside the server's socket may name what filters its output.
+DUMP = """#!/bin/sh
+[ -e /run/mysqld/pretend ] || exec /usr/bin/mariadb-dump "$@"
+/usr/bin/mariadb-dump "$@" | sh /run/mysqld/pretend
 """
 # Leaves the lock of a process that died.
 DIE_LOCKED = """
@@ -82,15 +89,16 @@ def failed(town: Town, *arguments: str, code: int = 1, **environment: str) -> di
 
 @pytest.fixture(scope="module")
 def pretending(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this very program with an image whose restic may pretend."""
+    """A copy of this very program with an image whose restic and mariadb-dump may pretend."""
     copy = tmp_path_factory.mktemp("program")
     for folder in ("provisioner", "templates", "conventions"):
         shutil.copytree(CHECKOUT / folder, copy / folder)
     image = copy / "templates" / "images" / "backup"
-    (image / "restic").write_text(RESTIC)
-    (image / "restic").chmod(0o755)
+    for name, script in (("restic", RESTIC), ("mariadb-dump", DUMP)):
+        (image / name).write_text(script)
+        (image / name).chmod(0o755)
     with (image / "Dockerfile").open("a") as file:
-        file.write("COPY restic /usr/local/bin/restic\n")
+        file.write("COPY restic mariadb-dump /usr/local/bin/\n")
     return copy
 
 
@@ -105,19 +113,69 @@ def pretending(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_exit_code_but_0_is_a_success(
     night: Town, pretending: Path, verb: str, code: int, arguments: tuple[str, ...]
 ) -> None:
-    """D4: whatever restic ends with, it is told, nothing is recorded, and the snapshots that count are there."""
+    """D4: whatever restic ends with, it is told, nothing is recorded, and the snapshots are those of before.
+
+    This restic took its snapshot before it ended so, as the real one does that could not read every file (3).
+    """
     recorded, known = taken(night), snapshots(night)
-    pretend = repository(night) / "pretend"
-    pretend.write_text(f"{verb} {code}\n")
-    try:
+    with ending(night, verb, code):
         outcome = failed(night, "backup", SITE, *arguments, PYTHONPATH=str(pretending))
-    finally:
-        pretend.unlink()
     assert f"(exit code {code})" in outcome["outcome"]
     assert taken(night) == recorded
     left = snapshots(night)
-    assert known[-1] in left
-    assert verb == "prune" or set(known) <= set(left)
+    assert left[-1] == known[-1]
+    assert verb == "prune" or left == known
+
+
+@contextmanager
+def ending(town: Town, verb: str, code: int) -> Iterator[None]:
+    """Have the restic that may pretend end with a code of our choice."""
+    pretend = repository(town) / "pretend"
+    pretend.write_text(f"{verb} {code}\n")
+    try:
+        yield
+    finally:
+        pretend.unlink()
+
+
+def test_a_snapshot_that_does_not_count_is_passed_over(night: Town, pretending: Path) -> None:
+    """D4 where the target takes additions only: what could not be withdrawn is neither restored nor kept instead."""
+    night.run("backup", SITE)
+    known = snapshots(night)
+    keep = {"daily": 1, "weekly": 0, "monthly": 0, "yearly": 0}
+    night.write_inventory(backup={"append_only": True, "prune_target": "backups", "keep": keep})
+    try:
+        with ending(night, "backup", 3):
+            failed(night, "backup", SITE, PYTHONPATH=str(pretending))
+        listed = night.json("status", SITE, "--snapshots")
+        assert [one["snapshot"] for one in listed if not one["void"]] == known
+        assert [one["void"] for one in listed] == [False] * len(known) + [True] * 3
+        assert night.json("restore", SITE, "--dry-run")["snapshot"] == known[-1]
+        assert night.json("drill", SITE)[0]["snapshot"] == known[-1]
+        night.run("backup", SITE, "--prune", "--yes")
+        assert snapshots(night)[-1] == known[-1]
+    finally:
+        night.write_inventory()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exec head -n -1", "the dump lacks its completion line"),
+        ("exec grep -v 'blogname'", "table wp_options has"),
+        ("head -c 100000; exit 1", "mariadb-dump ended with exit code 1"),
+    ],
+)
+def test_a_dump_that_lacks_something_is_no_snapshot(night: Town, pretending: Path, script: str, words: str) -> None:
+    """D1: not all of the database is in what mariadb-dump wrote, though it ends with 0 or dies in the middle."""
+    recorded, known = taken(night), snapshots(night)
+    pretend = night.data_root / "run" / "database" / "pretend"
+    pretend.write_text(script)
+    try:
+        assert words in failed(night, "backup", SITE, PYTHONPATH=str(pretending))["outcome"]
+    finally:
+        pretend.unlink()
+    assert (taken(night), snapshots(night)) == (recorded, known)
 
 
 def test_a_repository_that_is_gone_is_told_and_not_made_anew(night: Town) -> None:
@@ -203,6 +261,35 @@ def test_the_lock_of_a_process_that_runs_stays(night: Town) -> None:
 def _ours(town: Town) -> str:
     identity = hashlib.sha256(town.docker().info()["ID"].encode()).hexdigest()[:8]
     return f"{identity}-{town.namespace}-op-1-{SITE}-take"
+
+
+def test_a_prune_that_is_killed_is_done_by_the_next(night: Town) -> None:
+    """D6: the repository stays sound, and what counts is in it."""
+    night.write_inventory(backup={"keep": {"daily": 1, "weekly": 0, "monthly": 0, "yearly": 0}})
+    film = night.data_root / "sites" / SITE / "media" / "film.bin"
+    try:
+        for _ in range(2):
+            film.write_bytes(os.urandom(40_000_000))
+            night.run("backup", SITE)
+        newest = snapshots(night)[-1]
+        place = repository(night)
+        before = {path.name for path in (place / "data").rglob("*") if path.is_file()}
+        known = len(list((place / "snapshots").iterdir()))
+        command = Command(night, "backup", SITE, "--prune", "--yes")
+        while len(list((place / "snapshots").iterdir())) == known or not list((place / "locks").iterdir()):
+            assert command.running, "it was over before it could be killed"
+            time.sleep(0.01)
+        night.docker().containers.get(f"{night.namespace}.backup.{SITE}.prune").kill()
+        assert command.end().code == 1
+        assert "of the data read" in night.json("backup", SITE, "--check")[0]["outcome"]
+        night.run("backup", SITE, "--prune", "--yes")
+    finally:
+        night.write_inventory()
+        film.unlink()
+    assert snapshots(night) == [newest]
+    assert before - {path.name for path in (place / "data").rglob("*") if path.is_file()}
+    assert not list((place / "locks").iterdir())
+    assert night.json("drill", SITE)[0]["outcome"] == "proven"
 
 
 def test_pruning_by_a_wrong_clock_is_refused(night: Town) -> None:
@@ -292,6 +379,40 @@ def test_a_snapshot_of_another_site_is_refused(night: Town) -> None:
     finally:
         in_repository(night, "restic forget -q --host x latest")
     assert night.get(SITE).status == 200
+
+
+# What is missing in a snapshot that is otherwise like any other, and what the comparison says of it.
+LACKING = {
+    "a table's rows": ("sed -i '/^INSERT INTO `wp_posts`/,/;$/d' site/database.sql", "rows of wp_posts: 0 instead of"),
+    "all rows": ("sed -i '/^INSERT INTO/,/;$/d' site/database.sql", "rows of wp_"),
+    "a view": ("sed -i 's/wp_seen/wp_other/g' site/database.sql", "views: ['wp_other'] instead of ['wp_seen']"),
+    "the uploads": ("rm -r site/wp-content/uploads", "files: "),
+    "a file": ("rm site/wp-content/themes/twentytwentyfive/style.css", "files: "),
+    "a byte": ("printf x >>site/wp-content/themes/twentytwentyfive/style.css", "bytes: "),
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_what_a_snapshot_lacks_fails_its_drill(night: Town, lacking: str) -> None:
+    """D13: "restored", but not what the manifest says: no proof, and nothing of it stays."""
+    script, words = LACKING[lacking]
+    night.sql(f"CREATE OR REPLACE VIEW {SITE}_1.wp_seen AS SELECT ID FROM {SITE}_1.wp_posts")
+    (night.data_root / "sites" / SITE / "media" / "photo.jpg").write_bytes(b"photo")
+    night.run("backup", SITE)
+    before, proven = night.belongings(), night.json("status", SITE)["last_drill"]
+    in_repository(
+        night,
+        f"mkdir /tmp/out; restic restore -q latest --target /tmp/out; cd /tmp/out; {script}; mkdir /site; "
+        f"mv site/* /site; restic backup -q /site --host x --tag site:{SITE},namespace:{night.namespace}",
+    )
+    try:
+        said = failed(night, "drill", SITE)["outcome"]
+    finally:
+        in_repository(night, "restic forget -q --host x latest")
+    assert "what was restored is not the snapshot" in said
+    assert words in said
+    assert night.belongings() == before
+    assert night.json("status", SITE)["last_drill"] == proven
 
 
 def test_a_night_on_which_much_goes_wrong(night: Town) -> None:

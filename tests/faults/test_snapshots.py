@@ -6,14 +6,16 @@ The cases walk the steps that the operations list, as those of test_operations.p
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from provisioner import records
 from provisioner.installation import Installation
+from provisioner.journal.step import Step
 from provisioner.operations import backup, copy_site, drill, restore
+from provisioner.steps.site import SiteWork
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.faults.test_world import Command
 from tests.town import Town
@@ -173,22 +175,65 @@ def interrupted_restore(place: Place, point: str, action: str, what: str, *optio
         place.check(written, before, serving)
 
 
-def test_restore_killed_after_each_step_then_resumed(place: Place) -> None:
+def own(kind: str, steps: Sequence[Step[SiteWork]]) -> list[str]:
+    """Return the steps that a kind of restore has of its own, beside those of the plain one."""
+    return [f"{kind}.{step.name}" for step in steps if step not in restore.STEPS]
+
+
+INTRUSION = own(restore.INTRUSION_KIND, restore.AFTER_INTRUSION)
+DATABASE = own(restore.DATABASE_KIND, restore.DATABASE_ALONE)
+FILES = own(restore.FILES_KIND, restore.FILES_ALONE)
+WAYS = pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        pytest.param(RESTORE, (), id="restore"),
+        pytest.param(INTRUSION, ("--after-intrusion",), id="after-intrusion"),
+        pytest.param(DATABASE, ("--database",), id="database"),
+    ],
+)
+
+
+@WAYS
+def test_restore_killed_after_each_step_then_resumed(place: Place, steps: list[str], options: tuple[str, ...]) -> None:
     serving, before = place.serving, place.town.belongings()
     assert place.write() != place.restored
-    die_after_each(place.town, RESTORE, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes")
+    die_after_each(place.town, steps, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes", *options)
     place.check(place.restored, before, serving + 1, kept=True)
 
 
-def test_restore_killed_then_its_undo_at_each_step(place: Place) -> None:
+@WAYS
+def test_restore_killed_then_its_undo_at_each_step(place: Place, steps: list[str], options: tuple[str, ...]) -> None:
     written, serving, before = place.write(), place.serving, place.town.belongings()
-    die_undoing_each(place.town, RESTORE, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes")
+    die_undoing_each(place.town, steps, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes", *options)
     place.check(written, before, serving)
 
 
-@pytest.mark.parametrize("point", ["restore.load:after", "restore.verify:before"])
-def test_restore_failing_is_undone(place: Place, point: str) -> None:
-    interrupted_restore(place, point, "fail", "")
+@pytest.mark.parametrize(("interrupted", "back"), [(die_undoing_each, False), (die_after_each, True)])
+def test_files_killed_at_each_step(place: Place, interrupted: Callable[..., None], back: bool) -> None:
+    """Of a theme's file that the snapshot has, and that has changed since."""
+    town, serving, before = place.town, place.serving, place.town.belongings()
+    content = town.data_root / "sites" / SITE / "generations" / str(serving) / "content"
+    changed = next((content / "themes").glob("*/style.css"))
+    good = changed.read_bytes()
+    changed.write_bytes(b"/* changed */")
+    path = str(changed.relative_to(content))
+    written = place.content
+    interrupted(town, FILES, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes", "--files", path)
+    assert changed.read_bytes() == (good if back else b"/* changed */")
+    assert (place.content != written) is back
+    changed.write_bytes(good)
+    place.check(place.content, before, serving)
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "code"), [("restore.load:after:interrupt", 130), ("restore.verify:before:fail", 1)]
+)
+def test_restore_stopped_by_hand_or_failing_is_undone(place: Place, failpoint: str, code: int) -> None:
+    """A2; and one that fails when the new generation serves already."""
+    written, serving, before = place.write(), place.serving, place.town.belongings()
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes")
+    place.town.run(*command, code=code, PROVISION_FAILPOINT=failpoint)
+    place.check(written, before, serving)
 
 
 @pytest.mark.acceptance
@@ -209,19 +254,10 @@ def test_undo_of_a_restore_killed_then_undone(place: Place, step: str) -> None:
     place.check(written, before, serving)
 
 
-# After an intrusion, and to another name: the steps that these have of their own
+# After an intrusion, the database alone, and to another name: the steps that these have of their own
 
 
-INTRUSION = [f"{restore.INTRUSION_KIND}.{step.name}" for step in restore.AFTER_INTRUSION]
-COPY = steps_of(copy_site)
-
-
-def test_after_intrusion_killed_after_each_step_then_resumed(place: Place) -> None:
-    serving, before = place.serving, place.town.belongings()
-    assert place.write() != place.restored
-    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes", "--after-intrusion")
-    die_after_each(place.town, INTRUSION, SITE, *command)
-    place.check(place.restored, before, serving + 1, kept=True)
+COPY = own(copy_site.KIND, copy_site.STEPS)
 
 
 @pytest.mark.acceptance
@@ -229,6 +265,13 @@ def test_after_intrusion_killed_after_each_step_then_resumed(place: Place) -> No
 @pytest.mark.parametrize("point", points(INTRUSION))
 def test_after_intrusion_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
     interrupted_restore(place, point, action, what, "--after-intrusion")
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("action", "what"), [("kill", "resume"), ("kill", "undo"), ("fail", "")])
+@pytest.mark.parametrize("point", points(DATABASE))
+def test_database_interrupted_anywhere(place: Place, point: str, action: str, what: str) -> None:
+    interrupted_restore(place, point, action, what, "--database")
 
 
 _copies = itertools.count(1)

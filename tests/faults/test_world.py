@@ -326,6 +326,32 @@ def test_disk_full_midway(small: Town, step: str) -> None:
     check_converged(small, f"full-{step}", before, exists=ended.code == 0)
 
 
+def test_a_restore_with_too_little_space(small: Town) -> None:
+    """D17: refused with figures. A5: filled after that, it is undone, and what served serves."""
+    small.run("backup", "neighbour")
+    before, content = small.belongings(), small.json("status", "neighbour")["content_sha256"]
+    filler = fill(small.data_root)
+    os.truncate(filler, filler.stat().st_size - 65 * MIB)
+    try:
+        refused = Command(small, "restore", "neighbour", "--yes").end(60)
+    finally:
+        filler.unlink()
+    refused.check(5, "neighbour: the restore needs", "MiB on host local", "MiB are free")
+    command = Command(small, "restore", "neighbour", "--yes", PROVISION_FAILPOINT="restore.fetch:before:stop")
+    command.wait_until_stopped()
+    filler = fill(small.data_root)
+    try:
+        command.go_on()
+        ended = command.end(PATIENCE)
+        assert small.get("neighbour").status == 200
+    finally:
+        filler.unlink()
+    ended.check(1, "restore failed at fetch", "undone")
+    assert small.json("status", "neighbour")["content_sha256"] == content
+    assert small.belongings() == before
+    assert small.is_well()
+
+
 @slow
 @pytest.mark.parametrize("step", ["probe", "flip", "verify"])
 def test_disk_full_for_a_site_that_writes_already(small: Town, step: str) -> None:

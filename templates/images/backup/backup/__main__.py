@@ -57,12 +57,17 @@ def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
     return {key: [one for group in groups for one in group.get(key) or []] for key in ("keep", "remove")}
 
 
+def _forget(repository: Repository, request: dict[str, Any]) -> Answer:
+    repository.run("forget", *request["snapshots"])
+    left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
+    if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
+        raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
+    return {}
+
+
 def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
     if request["snapshots"]:
-        repository.run("forget", *request["snapshots"])
-        left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
-        if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
-            raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
+        _forget(repository, request)
     repository.run("prune")
     return {}
 
@@ -86,6 +91,7 @@ WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
     "code": restoring.code,
     "check": _check,
     "plan": _plan,
+    "forget": _forget,
     "prune": _prune,
     "locks": _locks,
     "unlock": _unlock,
@@ -132,6 +138,9 @@ def main() -> None:
         sys.exit(fault.exit_code)
     except pymysql.MySQLError as error:  # such as a table that is damaged: one line, and it names the table
         sys.stderr.write(f"the database: {error}\n")
+        sys.exit(1)
+    except OSError as error:  # such as a disk that is full
+        sys.stderr.write(f"{error.strerror}: {error.filename}\n")
         sys.exit(1)
     finally:
         if verb == "take":

@@ -135,8 +135,10 @@ def connection(database: str) -> Iterator[pymysql.cursors.Cursor]:
         yield cursor
 
 
-def describe(database: str) -> dict[str, Any]:
+def describe(database: str, rows: dict[str, int] | None = None) -> dict[str, Any]:
     """Return what can be compared of a database: its objects, rows, people and versions.
+
+    ``rows`` are those of a dump, where one was made: counting reads every table from end to end.
 
     Raises:
         Fault: it is no WordPress database, or a table of it is broken.
@@ -144,12 +146,12 @@ def describe(database: str) -> dict[str, Any]:
     """
     try:
         with connection(database) as cursor:
-            return _describe(cursor, database)
+            return _describe(cursor, database, rows)
     except pymysql.MySQLError as error:
         raise Fault(f"database {database}: {error}") from None
 
 
-def _describe(cursor: pymysql.cursors.Cursor, database: str) -> dict[str, Any]:
+def _describe(cursor: pymysql.cursors.Cursor, database: str, rows: dict[str, int] | None) -> dict[str, Any]:
     def names(sql: str) -> list[str]:
         cursor.execute(sql, (database,))
         return [str(row[0]) for row in cursor.fetchall()]
@@ -164,7 +166,7 @@ def _describe(cursor: pymysql.cursors.Cursor, database: str) -> dict[str, Any]:
         raise Fault(f"database {database} holds no WordPress")
     return {
         "engines": engines,
-        "rows": count(cursor, list(engines)),
+        "rows": count(cursor, list(engines)) if rows is None else {table: rows.get(table, 0) for table in engines},
         "views": names("SELECT table_name FROM information_schema.views WHERE table_schema = %s ORDER BY 1"),
         "triggers": names("SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = %s ORDER BY 1"),
         "routines": names("SELECT routine_name FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1"),

@@ -89,7 +89,7 @@ def stage(request: dict[str, Any]) -> dict[str, Any]:
 
 def _people(name: str) -> list[tuple[str, str, str]]:
     """Return login, name and mail of each administrator."""
-    logins = {one["login"] for one in database.describe(name)["administrators"]}
+    logins = {one["login"] for one in database.describe(name, {})["administrators"]}
     with database.connection(name) as cursor:
         cursor.execute("SELECT user_login, display_name, user_email FROM wp_users ORDER BY ID")
         return [(login, shown, mail) for login, shown, mail in cursor.fetchall() if login in logins]
