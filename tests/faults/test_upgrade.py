@@ -1,12 +1,15 @@
-"""Every step of upgrade and undo on the real engine: killed, resumed, undone; frozen and left alone."""
+"""Every step of upgrade and undo on the real engine: killed, resumed, undone; frozen and left alone.
+
+And what the upgrade of a database can do: it calls the switch off.
+"""
 
 import itertools
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import yaml
@@ -15,10 +18,12 @@ from provisioner.installation import Installation
 from provisioner.operations import expire, undo, upgrade
 from tests.doors import Traffic, install
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
+from tests.faults.test_world import Command
 from tests.town import Town
 
 UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
 REACHED = 180  # seconds until an operation has come to its failpoint, on a busy machine
+FREEZE_SECONDS = 15  # the longest, where a test waits for its end
 _numbers = itertools.count(1)
 
 
@@ -48,6 +53,21 @@ def begin(town: Town, slug: str, failpoint: str, code: int, **environment: str) 
     command = ("upgrade", slug, "--to", "6.8", "--yes")
     done = town.run(*command, code=code, PROVISION_FAILPOINT=failpoint, **environment)
     return done.stdout + done.stderr
+
+
+def stopped(town: Town, slug: str, point: str, **environment: str) -> Command:
+    """Begin an upgrade and stop its process (SIGSTOP) at a failpoint."""
+    environment["PROVISION_FAILPOINT"] = f"{point}:stop"
+    command = Command(town, "upgrade", slug, "--to", "6.8", "--json", **environment)
+    command.wait_until_stopped(REACHED)
+    return command
+
+
+def failed(command: Command) -> dict[str, Any]:
+    """Return what became of the site of an upgrade that ends with exit code 1."""
+    ended = command.end()
+    assert ended.code == 1, ended.said
+    return dict(json.loads(ended.output)[0])
 
 
 def serving(town: Town, slug: str) -> int:
@@ -158,50 +178,71 @@ def test_a_site_that_was_left_frozen_thaws_by_itself(old_town: Town, slug: str) 
     check_converged(old_town, slug, "6.1", 1)
 
 
+def under(town: Town, **policy: Any) -> dict[str, str]:
+    """Return the environment of commands that see the town under another policy."""
+    inventory = yaml.safe_load(town.inventory.read_text())
+    path = town.folder / f"{'-'.join(policy)}.yaml"
+    path.write_text(yaml.safe_dump({**inventory, "policy": policy}))
+    return {"PROVISION_INVENTORY": str(path)}
+
+
 def impatient(town: Town) -> dict[str, str]:
     """Return the environment of commands that see the town with a short longest freeze."""
-    inventory = yaml.safe_load(town.inventory.read_text())
-    path = town.folder / "impatient.yaml"
-    path.write_text(yaml.safe_dump({**inventory, "policy": {"upgrade": {"freeze_seconds": 15}}}))
-    return {"PROVISION_INVENTORY": str(path)}
+    return under(town, upgrade={"freeze_seconds": FREEZE_SECONDS})
 
 
 def test_a_control_plane_that_was_stopped_past_the_deadline_switches_nothing(old_town: Town, slug: str) -> None:
     """A12: SIGSTOP while frozen, the deadline passes, a write is accepted, SIGCONT: undone, and the write is there."""
-    environment = {"PROVISION_FAILPOINT": "upgrade.switch:middle:stop", **impatient(old_town)}
-    process = old_town.start("upgrade", slug, "--to", "6.8", "--json", **environment)
-    deadline = time.monotonic() + REACHED
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    command = stopped(old_town, slug, "upgrade.switch:middle", **impatient(old_town))
     with Traffic(old_town, slug) as traffic:
+        deadline = time.monotonic() + REACHED
         while len(traffic.accepted) < 3:
             assert time.monotonic() < deadline, "it did not thaw"
             time.sleep(0.1)
-    process.send_signal(signal.SIGCONT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "the freeze reached its deadline" in json.loads(output)[0]["outcome"]
+    command.go_on()
+    assert "the freeze reached its deadline" in failed(command)["outcome"]
     traffic.check(1)
     check_converged(old_town, slug, "6.1", 1)
 
 
 def test_a_second_upgrade_is_told_who_is_at_it(old_town: Town, slug: str) -> None:
     """A9."""
-    process = old_town.start("upgrade", slug, "--to", "6.8", "--yes", PROVISION_FAILPOINT="upgrade.reserve:before:stop")
+    command = stopped(old_town, slug, "upgrade.reserve:before")
     try:
-        deadline = time.monotonic() + REACHED
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
         outcome = json.loads(old_town.run("upgrade", slug, "--to", "6.8", "--json", code=4).stdout)[0]
         assert "upgrade is running since" in outcome["outcome"]
-        assert f"(process {process.pid})" in outcome["outcome"]
+        assert f"(process {command.pid})" in outcome["outcome"]
     finally:
-        process.kill()
-        process.communicate()
+        command.kill()
     old_town.run("undo", slug, "--yes")
+
+
+# What the database refuses when WordPress writes down how far it got.
+REFUSED = "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'pas encore'"
+
+
+@contextmanager
+def trigger(town: Town, slug: str, statement: str) -> Iterator[None]:
+    """Have a statement run in a site's database when the version of its tables changes."""
+    town.sql(
+        f"USE {slug.replace('-', '_')}_1;\nDELIMITER //\n"
+        "CREATE TRIGGER wp_gardien BEFORE UPDATE ON wp_options FOR EACH ROW BEGIN "
+        "IF NEW.option_name = 'db_version' AND NEW.option_value <> OLD.option_value "
+        f"THEN {statement}; END IF; END//"
+    )
+    try:
+        yield
+    finally:
+        town.sql(f"USE {slug.replace('-', '_')}_1; DROP TRIGGER wp_gardien")
+
+
+def test_a_database_that_the_switch_cannot_upgrade_is_left(old_town: Town, slug: str) -> None:
+    """What the rehearsal could not see, since it came later: nothing is switched to."""
+    command = stopped(old_town, slug, "upgrade.switch:before")
+    with trigger(old_town, slug, REFUSED):
+        command.go_on()
+        assert "the database is at version " in failed(command)["outcome"]
+    check_converged(old_town, slug, "6.1", 1)
 
 
 @pytest.fixture(scope="module")
