@@ -1,14 +1,16 @@
-"""A visitor who reads all the time, and authors who write by every door: what happens to each while a site changes."""
+"""Visitors who read all the time, and authors who write by every door: what happens to each while a site changes."""
 
 import http.client
+import itertools
+import json
 import os
+import re
 import secrets
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -36,6 +38,11 @@ add_action('rest_api_init', function () {
         'methods' => ['POST', 'PUT'], 'callback' => 'portes_note', 'permission_callback' => '__return_true',
     ]);
 });
+// What is edited is noted as well: an edit that got lost would else be hidden by the next one.
+add_action('post_updated', function (int $id, WP_Post $post): void {
+    $GLOBALS['wpdb']->insert('wp_portes', ['note' => $post->post_title]);
+}, 10, 2);
+add_filter('comment_flood_filter', '__return_false', PHP_INT_MAX);
 """
 TABLE = "CREATE TABLE wp_portes (id INT PRIMARY KEY AUTO_INCREMENT, note VARCHAR(64) UNIQUE)"
 
@@ -61,35 +68,171 @@ def add_plugin(town: Town, slug: str, name: str, source: str, number: int = 1) -
     town.sql(f"UPDATE {database}.wp_options SET option_value = '{value}' WHERE option_name = 'active_plugins'")
 
 
-@dataclass
+Answer = urllib3.BaseHTTPResponse
+Fields = dict[str, str | int]
+Door = Callable[[str], tuple[Answer, bool]]  # sends a note; returns the answer, and whether it says that it is kept
+PROGRAMS = ("rest", "override", "ajax", "editor-rest", "editor-ajax")  # what is refused here is told as JSON
+PASSWORD = "quatre mots de passe"
+FORM = "application/x-www-form-urlencoded"
+
+
+def send(town: Town, slug: str, path: str, fields: Fields, headers: Mapping[str, str] | None = None) -> Answer:
+    """Send a form to a site."""
+    given = {"Content-Type": FORM, **(headers or {})}
+    return town.request("POST", f"{slug}.assos.localhost", path, given, urlencode(fields).encode())
+
+
+class Editor:
+    """An administrator who logged in by WordPress's own form, and edits by the administration's doors, with nonces."""
+
+    def __init__(self, town: Town, slug: str, number: int = 1) -> None:
+        self._town, self._slug, self._cookies = town, slug, dict[str, str]()
+        # As hashes were in old times, which every WordPress takes and replaces at the first log-in.
+        database = f"{slug.replace('-', '_')}_{number}"
+        town.sql(f"UPDATE {database}.wp_users SET user_pass = MD5('{PASSWORD}') WHERE user_login = 'presidence'")
+        self._keep_cookies(self.get("/wp-login.php"))
+        fields: Fields = {"log": "presidence", "pwd": PASSWORD, "testcookie": 1, "redirect_to": "/wp-admin/"}
+        answer = self._keep_cookies(self._send("/wp-login.php", fields))
+        assert answer.status == 302, answer.data.decode()
+        self._nonce = self.get("/wp-admin/admin-ajax.php?action=rest-nonce").data.decode()
+        self.posts = {door: self._new_post(door) for door in ("editor-form", "editor-rest", "editor-ajax")}
+        self._form_nonce = self._found("_wpnonce", f"/wp-admin/post.php?post={self.posts['editor-form']}&action=edit")
+        self._list_nonce = self._found("_inline_edit", "/wp-admin/edit.php")
+        self.doors: dict[str, Door] = {
+            "editor-form": self._by_form,
+            "editor-rest": self._by_rest,
+            "editor-ajax": self._by_ajax,
+        }
+
+    def get(self, path: str) -> Answer:
+        """Fetch a page as who is logged in."""
+        return self._town.get(self._slug, path, Cookie=self._cookie)
+
+    @property
+    def _cookie(self) -> str:
+        return "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+
+    def _send(self, path: str, fields: Fields) -> Answer:
+        return send(self._town, self._slug, path, fields, {"Cookie": self._cookie})
+
+    def _keep_cookies(self, answer: Answer) -> Answer:
+        for line in answer.headers.getlist("Set-Cookie"):
+            name, _, rest = line.partition("=")
+            self._cookies[name] = rest.partition(";")[0]
+        return answer
+
+    def _found(self, name: str, path: str) -> str:
+        found = re.search(rf'name="{name}" value="(\w+)"', self.get(path).data.decode())
+        assert found is not None, f"{path} has no {name}"
+        return found[1]
+
+    def _rest(self, path: str, **fields: str) -> Answer:
+        headers = {"Cookie": self._cookie, "X-WP-Nonce": self._nonce, "Content-Type": "application/json"}
+        name = f"{self._slug}.assos.localhost"
+        return self._town.request("POST", name, f"/wp-json/wp/v2/posts{path}", headers, json.dumps(fields).encode())
+
+    def _new_post(self, title: str) -> int:
+        answer = self._rest("", title=title, content="Un texte.", status="publish")
+        assert answer.status == 201, answer.data.decode()
+        return int(json.loads(answer.data)["id"])
+
+    def _by_rest(self, note: str) -> tuple[Answer, bool]:
+        answer = self._rest(f"/{self.posts['editor-rest']}", title=note)
+        return answer, answer.status == 200 and json.loads(answer.data)["title"]["raw"] == note
+
+    def _by_form(self, note: str) -> tuple[Answer, bool]:
+        number = self.posts["editor-form"]
+        fields: Fields = {
+            "action": "editpost", "post_ID": number, "post_type": "post", "post_status": "publish",
+            "post_title": note, "content": "Un texte.", "_wpnonce": self._form_nonce,
+        }  # fmt: skip
+        answer = self._send("/wp-admin/post.php", fields)
+        return answer, answer.status == 302 and f"post={number}" in answer.headers.get("Location", "")
+
+    def _by_ajax(self, note: str) -> tuple[Answer, bool]:
+        fields: Fields = {
+            "action": "inline-save", "post_ID": self.posts["editor-ajax"], "post_type": "post", "_status": "publish",
+            "post_title": note, "_inline_edit": self._list_nonce, "screen": "edit-post", "post_view": "list",
+        }  # fmt: skip
+        answer = self._send("/wp-admin/admin-ajax.php", fields)
+        return answer, answer.status == 200 and note in answer.data.decode()
+
+
+PAUSE = 0.3  # seconds between two requests of each: who never rests leaves the site's host no time
+
+
+class Reader:
+    """Somebody who reads pages, one after the other, for as long as a block runs; ``{}`` in a path goes by no cache."""
+
+    def __init__(self, pages: Sequence[str], get: Callable[[str], Answer], pause: float = PAUSE) -> None:
+        self.failed: list[str] = []
+        self.reads = 0
+        self._pages, self._get, self._pause = itertools.cycle(pages), get, pause
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(90)
+
+    def _read(self) -> None:
+        while not self._over.is_set():
+            page = next(self._pages).format(time.time_ns())
+            try:
+                answer = self._get(page)
+                if answer.status != 200 or b"</html>" not in answer.data:
+                    self.failed.append(f"{page}: {answer.status}")
+            except urllib3.exceptions.HTTPError as error:
+                self.failed.append(f"{page}: {error}")
+            self.reads += 1
+            time.sleep(self._pause)
+
+
 class Traffic:
     """Readers and writers at work for as long as a block runs."""
 
-    town: Town
-    slug: str
-    pause: float = 0.3  # seconds between two requests of each: seven that never rest leave the site's host no time
-    failed_reads: list[str] = field(default_factory=list)
-    reads: int = 0
-    accepted: set[str] = field(default_factory=set)
-    refused: list[tuple[str, int, str, str]] = field(default_factory=list)  # door, status, Retry-After, body
-
-    def __post_init__(self) -> None:
+    def __init__(self, town: Town, slug: str, editor: Editor | None = None, pause: float = PAUSE) -> None:
+        self.accepted: set[str] = set()
+        self.refused: list[tuple[str, int, str, str]] = []  # door, status, Retry-After, body
+        self.refusals: list[float] = []  # when
+        self._town, self._slug, self._editor, self._pause = town, slug, editor, pause
+        self._last: dict[str, str] = {}  # accepted, by door
         self._over = threading.Event()
-        doors: dict[str, Callable[[str], urllib3.BaseHTTPResponse]] = {
-            "form": lambda note: self._post("/", note),
-            "get": lambda note: self.town.get(self.slug, f"/?note={note}"),
-            "rest": lambda note: self._post("/wp-json/portes/v1/note", note),
-            "override": lambda note: self._post("/wp-json/portes/v1/note?_method=PUT", note),
-            "ajax": lambda note: self._post("/wp-admin/admin-ajax.php?action=note", note),
-        }
-        self._threads = [
-            threading.Thread(target=self._read, args=(["/", "/agenda/", "/mentions-legales/"],)),
-            threading.Thread(target=self._read, args=(["/?nocache={}", "/actualites/?nocache={}"],)),
-            *(threading.Thread(target=self._write, args=(name, door)) for name, door in doors.items()),
+        self._readers = [
+            Reader(["/", "/agenda/", "/mentions-legales/"], lambda page: town.get(slug, page), pause),
+            Reader(["/?nocache={}", "/actualites/?nocache={}"], lambda page: town.get(slug, page), pause),
         ]
+        doors: dict[str, Door] = {
+            "form": lambda note: self._note("/", note),
+            "get": lambda note: _noted(town.get(slug, f"/?note={note}")),
+            "rest": lambda note: self._note("/wp-json/portes/v1/note", note),
+            "override": lambda note: self._note("/wp-json/portes/v1/note?_method=PUT", note),
+            "ajax": lambda note: self._note("/wp-admin/admin-ajax.php?action=note", note),
+        }
+        if editor is not None:
+            self._readers.append(Reader(["/?membre={}", "/actualites/?membre={}"], editor.get, pause))
+            doors |= {"comment": self._comment, **editor.doors}
+        self._writers = [threading.Thread(target=self._write, args=(name, door)) for name, door in doors.items()]
+
+    @property
+    def reads(self) -> int:
+        return sum(reader.reads for reader in self._readers)
+
+    @property
+    def refused_for(self) -> float:
+        """Return for how many seconds writes were refused, as who writes sees it."""
+        return max(self.refusals) - min(self.refusals) if self.refusals else 0.0
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
+        for reader in self._readers:
+            reader.__enter__()
+        for thread in self._writers:
             thread.start()
         return self
 
@@ -97,48 +240,54 @@ class Traffic:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        for thread in self._threads:
+        for reader in self._readers:
+            reader.__exit__(kind, error, trace)
+        for thread in self._writers:
             thread.join(90)
 
-    def _read(self, paths: list[str]) -> None:
-        while not self._over.is_set():
-            path = paths[self.reads % len(paths)].format(time.time_ns())
-            try:
-                answer = self.town.get(self.slug, path)
-                if answer.status != 200 or b"</html>" not in answer.data:
-                    self.failed_reads.append(f"{path}: {answer.status}")
-            except urllib3.exceptions.HTTPError as error:
-                self.failed_reads.append(f"{path}: {error}")
-            self.reads += 1
-            time.sleep(self.pause)
-
-    def _write(self, name: str, door: Callable[[str], urllib3.BaseHTTPResponse]) -> None:
+    def _write(self, name: str, door: Door) -> None:
         while not self._over.is_set():
             note = f"{name}-{secrets.token_hex(8)}"
-            answer = door(note)
-            body = answer.data.decode(errors="replace")
-            if answer.status == 200 and body == "noted":
+            answer, kept = door(note)
+            if kept:
                 self.accepted.add(note)
+                self._last[name] = note
             else:
+                body = answer.data.decode(errors="replace")
                 self.refused.append((name, answer.status, answer.headers.get("Retry-After", ""), body))
-            time.sleep(self.pause)
+                self.refusals.append(time.monotonic())
+            time.sleep(self._pause)
 
-    def _post(self, path: str, note: str) -> urllib3.BaseHTTPResponse:
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        name = f"{self.slug}.assos.localhost"
-        return self.town.request("POST", path=path, name=name, headers=headers, body=urlencode({"note": note}).encode())
+    def _note(self, path: str, note: str) -> tuple[Answer, bool]:
+        return _noted(send(self._town, self._slug, path, {"note": note}))
+
+    def _comment(self, note: str) -> tuple[Answer, bool]:
+        assert self._editor is not None
+        number = self._editor.posts["editor-rest"]
+        fields: Fields = {"comment": note, "author": "Visite", "email": "visite@example.org", "comment_post_ID": number}
+        answer = send(self._town, self._slug, "/wp-comments-post.php", fields)
+        return answer, answer.status == 302
 
     def check(self, number: int) -> None:
         """Check that nothing was lost in silence: neither a read nor a write that was accepted."""
-        assert self.failed_reads == []
+        assert [failed for reader in self._readers for failed in reader.failed] == []
         assert self.reads > 20
-        kept = set(self.town.sql(f"SELECT note FROM {self.slug.replace('-', '_')}_{number}.wp_portes").split())
+        database = f"{self._slug.replace('-', '_')}_{number}"
+        rows = f"SELECT note FROM {database}.wp_portes UNION ALL SELECT comment_content FROM {database}.wp_comments"
+        kept = set(self._town.sql(rows).splitlines())
         assert self.accepted - kept == set()
+        for door, post in (self._editor.posts if self._editor else {}).items():
+            title = self._town.sql(f"SELECT post_title FROM {database}.wp_posts WHERE ID = {post}").strip()
+            assert title == self._last[door]
         for door, status, retry, body in self.refused:
             assert (status, retry) == (503, "10"), (door, status, body)
             assert ("rien n’a été enregistré" in body) or ("n’a pas été enregistré" in body), (door, body)
-            if door in ("rest", "override", "ajax"):
+            if door in PROGRAMS:
                 assert body.startswith('{"success":false')
+
+
+def _noted(answer: Answer) -> tuple[Answer, bool]:
+    return answer, answer.status == 200 and answer.data == b"noted"
 
 
 class SlowUpload:

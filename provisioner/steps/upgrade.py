@@ -8,7 +8,7 @@ from typing import Any
 from provisioner import records
 from provisioner.adapters import images, mariadb
 from provisioner.adapters.mirror import Package
-from provisioner.errors import Irrevocable, ProvisionError
+from provisioner.errors import Irrevocable, ProvisionError, Unavailable
 from provisioner.mail import messages, outbox
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import GenerationNames
@@ -119,22 +119,31 @@ def rehearse(work: SiteWork) -> None:
 
     """
     before, after = twins(work)
-    answer = _bring_up_to_date(after, packages(work))
-    with ThreadPoolExecutor(2) as pool:
-        told = list(pool.map(_start_twin, (before, after)))
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(_start_twin, before)
+        try:
+            answer = _bring_up_to_date(after, packages(work))
+            told = _start_twin(after)
+        except Unavailable:
+            raise  # the host's fault, not that of the new version
+        except ProvisionError as error:
+            raise HeldBack(work.slug, [error.message.removeprefix(f"{work.slug}: ")]) from error
+        known = starting.result()
     work.middle()
     found = ask(
         work,
         "rehearse",
         {
             "host": work.netloc,
-            "baseline": {"number": before.number, "cookie": told[0]["cookie"]},
-            "upgraded": {"number": after.number, "cookie": told[1]["cookie"]},
-            "paths": list(dict.fromkeys((*ALWAYS, *told[0]["paths"]))),
+            "baseline": {"number": before.number, "cookie": known["cookie"]},
+            "upgraded": {"number": after.number, "cookie": told["cookie"]},
+            "paths": list(dict.fromkeys((*ALWAYS, *known["paths"]))),
         },
         [Bind(work.names.socket_parent, "/sockets")],
     )
-    differences = [*found["differences"], *_new_complaints(before, after), *_cron_differences(before, after)]
+    differences = [
+        *_death(after), *found["differences"], *_new_complaints(before, after), *_cron_differences(before, after),
+    ]  # fmt: skip
     if differences:
         raise HeldBack(work.slug, differences)
     work.note("held", answer["held"])
@@ -143,6 +152,13 @@ def rehearse(work: SiteWork) -> None:
 def _start_twin(twin: SiteWork) -> dict[str, Any]:
     twin.host.ensure_service(twin.service)
     return twin.run_in_site("rehearse", {"pages": PAGES})
+
+
+def _death(twin: SiteWork) -> list[str]:
+    """Return what the twin's container said last, if it does not run any more."""
+    if twin.host.runs(twin.service):
+        return []
+    return [f"its container ended: {twin.host.last_words(twin.names.container)}"]
 
 
 def _new_complaints(before: SiteWork, after: SiteWork) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors import SlowUpload, Traffic, add_plugin, install
+from tests.doors import Editor, SlowUpload, Traffic, add_plugin, install
 from tests.full_site import OBJECTS, FullSite
 from tests.town import Town
 
@@ -96,7 +96,7 @@ def test_nobody_notices_an_upgrade(old_town: Town) -> None:
     old_town.create("kayane", profile="education")
     install(old_town, "kayane")
     old_town.sql(f"USE {database('kayane', 1)}; {OBJECTS}")
-    with Traffic(old_town, "kayane", pause=0.2) as traffic:
+    with Traffic(old_town, "kayane", Editor(old_town, "kayane"), pause=0.2) as traffic:
         slow = SlowUpload(old_town, "kayane", "slow")
         outcome = upgrade(old_town, "kayane", "--to", "6.8")
         status, body = slow.finish()

@@ -1,24 +1,32 @@
-"""Every step of upgrade and undo on the real engine: killed, resumed, undone; frozen and left alone."""
+"""Every step of upgrade and undo on the real engine: killed, resumed, undone; frozen and left alone.
+
+And what a new image or the upgrade of a database can do: each is found in the rehearsal, or calls the switch off.
+"""
 
 import itertools
 import json
 import os
-import signal
+import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import yaml
 
 from provisioner.installation import Installation
 from provisioner.operations import expire, undo, upgrade
+from tests.derived import derived_release
 from tests.doors import Traffic, install
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
+from tests.faults.test_world import Command
 from tests.town import Town
 
 UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
 REACHED = 180  # seconds until an operation has come to its failpoint, on a busy machine
+FREEZE_SECONDS = 15  # the longest, where a test waits for its end
+STATEMENT_SECONDS = 2  # after which the server ends what waits for a lock
 _numbers = itertools.count(1)
 
 
@@ -48,6 +56,21 @@ def begin(town: Town, slug: str, failpoint: str, code: int, **environment: str) 
     command = ("upgrade", slug, "--to", "6.8", "--yes")
     done = town.run(*command, code=code, PROVISION_FAILPOINT=failpoint, **environment)
     return done.stdout + done.stderr
+
+
+def stopped(town: Town, slug: str, point: str, **environment: str) -> Command:
+    """Begin an upgrade and stop its process (SIGSTOP) at a failpoint."""
+    environment["PROVISION_FAILPOINT"] = f"{point}:stop"
+    command = Command(town, "upgrade", slug, "--to", "6.8", "--json", **environment)
+    command.wait_until_stopped(REACHED)
+    return command
+
+
+def failed(command: Command) -> dict[str, Any]:
+    """Return what became of the site of an upgrade that ends with exit code 1."""
+    ended = command.end()
+    assert ended.code == 1, ended.said
+    return dict(json.loads(ended.output)[0])
 
 
 def serving(town: Town, slug: str) -> int:
@@ -158,50 +181,181 @@ def test_a_site_that_was_left_frozen_thaws_by_itself(old_town: Town, slug: str) 
     check_converged(old_town, slug, "6.1", 1)
 
 
+def under(town: Town, **policy: Any) -> dict[str, str]:
+    """Return the environment of commands that see the town under another policy."""
+    inventory = yaml.safe_load(town.inventory.read_text())
+    path = town.folder / f"{'-'.join(policy)}.yaml"
+    path.write_text(yaml.safe_dump({**inventory, "policy": policy}))
+    return {"PROVISION_INVENTORY": str(path)}
+
+
 def impatient(town: Town) -> dict[str, str]:
     """Return the environment of commands that see the town with a short longest freeze."""
-    inventory = yaml.safe_load(town.inventory.read_text())
-    path = town.folder / "impatient.yaml"
-    path.write_text(yaml.safe_dump({**inventory, "policy": {"upgrade": {"freeze_seconds": 15}}}))
-    return {"PROVISION_INVENTORY": str(path)}
+    return under(town, upgrade={"freeze_seconds": FREEZE_SECONDS})
+
+
+def brisk(town: Town) -> dict[str, str]:
+    """Return the environment of upgrades whose twins' statements soon end."""
+    return under(town, site={"statement_seconds": STATEMENT_SECONDS})
 
 
 def test_a_control_plane_that_was_stopped_past_the_deadline_switches_nothing(old_town: Town, slug: str) -> None:
     """A12: SIGSTOP while frozen, the deadline passes, a write is accepted, SIGCONT: undone, and the write is there."""
-    environment = {"PROVISION_FAILPOINT": "upgrade.switch:middle:stop", **impatient(old_town)}
-    process = old_town.start("upgrade", slug, "--to", "6.8", "--json", **environment)
-    deadline = time.monotonic() + REACHED
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    command = stopped(old_town, slug, "upgrade.switch:middle", **impatient(old_town))
     with Traffic(old_town, slug) as traffic:
+        deadline = time.monotonic() + REACHED
         while len(traffic.accepted) < 3 or traffic.reads <= 20:
             assert time.monotonic() < deadline, "it did not thaw"
             time.sleep(0.1)
-    process.send_signal(signal.SIGCONT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "the freeze reached its deadline" in json.loads(output)[0]["outcome"]
+    command.go_on()
+    assert "the freeze reached its deadline" in failed(command)["outcome"]
     traffic.check(1)
     check_converged(old_town, slug, "6.1", 1)
 
 
 def test_a_second_upgrade_is_told_who_is_at_it(old_town: Town, slug: str) -> None:
     """A9."""
-    process = old_town.start("upgrade", slug, "--to", "6.8", "--yes", PROVISION_FAILPOINT="upgrade.reserve:before:stop")
+    command = stopped(old_town, slug, "upgrade.reserve:before")
     try:
-        deadline = time.monotonic() + REACHED
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
         outcome = json.loads(old_town.run("upgrade", slug, "--to", "6.8", "--json", code=4).stdout)[0]
         assert "upgrade is running since" in outcome["outcome"]
-        assert f"(process {process.pid})" in outcome["outcome"]
+        assert f"(process {command.pid})" in outcome["outcome"]
     finally:
-        process.kill()
-        process.communicate()
+        command.kill()
     old_town.run("undo", slug, "--yes")
+
+
+@pytest.fixture(scope="module")
+def tried(old_town: Town) -> str:
+    """A site on which upgrades are tried that cannot end well; each leaves it as it was."""
+    old_town.create("essai")
+    install(old_town, "essai")
+    return "essai"
+
+
+@contextmanager
+def held_back(town: Town, slug: str, command: Command | None = None) -> Iterator[dict[str, Any]]:
+    """Check that an upgrade is held back by its rehearsal: never frozen, never changed; yield its outcome to be filled.
+
+    ``command`` is the upgrade, if it is under way already.
+    """
+    content = town.json("status", slug)["content_sha256"]
+    outcome: dict[str, Any] = {}
+    with Traffic(town, slug) as traffic:
+        yield outcome
+        outcome |= failed(command or Command(town, "upgrade", slug, "--to", "6.8", "--json", **brisk(town)))
+        deadline = time.monotonic() + 30
+        while traffic.reads <= 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    traffic.check(1)
+    assert traffic.refused == []
+    assert outcome["held"] == ["core"], outcome
+    facts = town.json("status", slug)
+    assert facts["content_sha256"] == content
+    assert facts["wordpress"].startswith("6.1.")
+    assert facts["generation"] == serving(town, slug) == 1
+    assert not [
+        name for name in town.sql("SHOW DATABASES").split() if name.startswith(f"{slug}_") and name[-2:] != "_1"
+    ]
+    event = [event for event in town.json("log", slug) if event["kind"] == "upgrade held back"][-1]
+    assert event["data"]["differences"] == outcome["differences"]
+
+
+# What listens, and never answers.
+MUTE = 'CMD ["php", "-r", "$s = stream_socket_server(\'unix:///run/site/http.sock\'); sleep(1000);"]'
+IMAGES = {
+    "not there": ('CMD ["/srv/provision/absent"]', "/srv/provision/absent"),
+    "ends": ('CMD ["sh", "-c", "echo mon dernier mot >&2; exit 3"]', "its container ended: mon dernier mot"),
+    "mute": (MUTE, "no answer: timed out, 30 s after its start"),
+}
+
+
+@pytest.mark.parametrize("image", ["not there", pytest.param("ends", marks=pytest.mark.acceptance), "mute"])
+def test_an_image_that_does_not_serve_is_found(old_town: Town, tried: str, image: str) -> None:
+    change, said = IMAGES[image]
+    with derived_release(old_town, "6.8", change), held_back(old_town, tried) as outcome:
+        pass
+    assert said in outcome["differences"][0]
+
+
+# What the database refuses, or does not come to the end of, when WordPress writes down how far it got.
+TRIGGERS = {
+    "refused": ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'pas encore'", "pas encore"),
+    "hanging": ("SET @slept = SLEEP(600)", "max_statement_time exceeded"),
+}
+
+
+@contextmanager
+def trigger(town: Town, slug: str, statement: str) -> Iterator[None]:
+    """Have a statement run in a site's database when the version of its tables changes."""
+    town.sql(
+        f"USE {slug.replace('-', '_')}_1;\nDELIMITER //\n"
+        "CREATE TRIGGER wp_gardien BEFORE UPDATE ON wp_options FOR EACH ROW BEGIN "
+        "IF NEW.option_name = 'db_version' AND NEW.option_value <> OLD.option_value "
+        f"THEN {statement}; END IF; END//"
+    )
+    try:
+        yield
+    finally:
+        town.sql(f"USE {slug.replace('-', '_')}_1; DROP TRIGGER wp_gardien")
+
+
+@pytest.mark.parametrize("fault", [pytest.param("refused", marks=pytest.mark.acceptance), "hanging"])
+def test_a_database_that_is_not_upgraded_is_found(old_town: Town, tried: str, fault: str) -> None:
+    """C5: WordPress goes on in silence past what the server refuses."""
+    statement, said = TRIGGERS[fault]
+    with trigger(old_town, tried, statement), held_back(old_town, tried) as outcome:
+        pass
+    for words in ("upgrade ended with exit code 1", "the database is at version ", said):
+        assert words in outcome["differences"][0]
+
+
+@contextmanager
+def locked(town: Town, table: str) -> Iterator[None]:
+    """Let nobody write to a table."""
+    command = ["docker", "exec", "-i", f"{town.namespace}.database", "mariadb", "-N", "-B", "--unbuffered"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write(f"LOCK TABLES {table} READ; SELECT 'held';\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == "held\n"
+        yield
+        session.stdin.close()
+
+
+def test_the_upgrade_of_a_locked_database_is_given_up(old_town: Town, tried: str) -> None:
+    """C5: the lock outlasts every statement that waits for it."""
+    command = stopped(old_town, tried, "upgrade.rehearse:before", **brisk(old_town))
+    mine = [name for name in old_town.sql("SHOW DATABASES").split() if name.startswith(f"{tried}_")]
+    newest = max(mine, key=lambda name: int(name.rpartition("_")[2]))
+    with held_back(old_town, tried, command) as outcome, locked(old_town, f"{newest}.wp_options"):
+        command.go_on()
+        await_upgrade(old_town, newest.rpartition("_")[2])
+    assert "max_statement_time exceeded" in outcome["differences"][0]
+
+
+def await_upgrade(town: Town, number: str) -> None:
+    """Wait until the upgrade of a twin's database has begun, and is over."""
+    labels = [f"provision.namespace={town.namespace}", f"provision.generation={number}"]
+    filters: dict[str, str | list[str] | bool] = {"label": labels, "name": "upgrade"}
+    deadline = time.monotonic() + REACHED
+    while not town.docker().containers.list(filters=filters):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    while town.docker().containers.list(filters=filters):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_database_that_the_switch_cannot_upgrade_is_left(old_town: Town, slug: str) -> None:
+    """What the rehearsal could not see, since it came later: nothing is switched to."""
+    command = stopped(old_town, slug, "upgrade.switch:before")
+    with trigger(old_town, slug, TRIGGERS["refused"][0]):
+        command.go_on()
+        assert "the database is at version " in failed(command)["outcome"]
+    check_converged(old_town, slug, "6.1", 1)
 
 
 @pytest.fixture(scope="module")

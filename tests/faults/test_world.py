@@ -54,6 +54,7 @@ class Ended:
     code: int
     said: str
     seconds: float
+    output: str
 
     def check(self, code: int, *words: str) -> None:
         """Check exit code and message: one clear line, no traceback."""
@@ -80,9 +81,9 @@ class Command:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_until_stopped(self) -> None:
+    def wait_until_stopped(self, seconds: float = 60) -> None:
         """Wait until the process has stopped at its failpoint."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds
         while _process_state(self.pid) != "T":
             assert self._process.poll() is None, "it ended before its failpoint"
             assert time.monotonic() < deadline, "it did not reach its failpoint"
@@ -94,12 +95,17 @@ class Command:
     def end(self, seconds: float = SECONDS) -> Ended:
         """Wait for the end, bounded."""
         try:
-            _, said = self._process.communicate(timeout=seconds)
+            output, said = self._process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
             raise
-        return Ended(self._process.returncode, said, time.monotonic() - self._began)
+        return Ended(self._process.returncode, said, time.monotonic() - self._began, output)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def _process_state(pid: int) -> str:

@@ -15,10 +15,12 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from backup.faults import Fault
 from backup.sockets import SOCKETS, Unix
 
 FETCHERS = 3  # requests to one twin at a time
-READY_SECONDS = 30
+READY_SECONDS = 30  # until a twin answers for the first time
+ANSWER_SECONDS = 60  # of one page
 ASSETS = 150  # of one twin, all pages together
 LOST_WORDS = 0.02  # share of a page's words that may go: labels that the new version words differently
 # What core's own pages say is worded anew by each version; there the rest is compared.
@@ -92,10 +94,20 @@ def read(status: int, kind: str, text: str, location: str = "") -> Page:
 
 
 def rehearse(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask both twins for every page; return the differences, a phrase each, and how many pages were seen."""
+    """Ask both twins for every page; return the differences, a phrase each, and how many pages were seen.
+
+    Raises:
+        Fault: the twin that stays as it is does not answer: there is nothing to compare with.
+
+    """
     twins = [_Twin(request["host"], **one) for one in (request["baseline"], request["upgraded"])]
     paths = request["paths"]
     with ThreadPoolExecutor(2) as pool:
+        silent, mute = pool.map(_Twin.silence, twins)
+        if silent:
+            raise Fault(f"the twin that stays as it is: {silent}")
+        if mute:
+            return {"differences": [mute], "pages": 0}
         before, after = pool.map(lambda twin: twin.pages(paths), twins)
         found = [difference for path in paths for difference in differences(path, before[path], after[path])]
         missing, missing_now = pool.map(
@@ -146,8 +158,18 @@ class _Twin:
     def __init__(self, host: str, number: int, cookie: str) -> None:
         self.host, self.number, self.cookie = host, number, cookie
 
+    def silence(self) -> str:
+        """Wait until the twin answers; return what it does instead, if it does not."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            status, _, said, _ = self._ask("HEAD", "/wp-includes/images/blank.gif", READY_SECONDS)
+            if status:
+                return ""
+            if time.monotonic() > deadline:
+                return f"{said}, {READY_SECONDS} s after its start"
+            time.sleep(0.1)
+
     def pages(self, paths: list[str]) -> dict[str, Page]:
-        self._wait_until_ready()
         with ThreadPoolExecutor(FETCHERS) as pool:
             return dict(zip(paths, pool.map(self._page, paths), strict=True))
 
@@ -167,11 +189,11 @@ class _Twin:
     def _page(self, path: str) -> Page:
         return read(*self._ask("GET", path))
 
-    def _ask(self, method: str, path: str) -> tuple[int, str, str, str]:
+    def _ask(self, method: str, path: str, seconds: float = ANSWER_SECONDS) -> tuple[int, str, str, str]:
         headers = {"Host": self.host}
         if path.startswith("/wp-admin/"):  # whoever reads a page is not logged in
             headers["Cookie"] = self.cookie
-        with contextlib.closing(Unix(SOCKETS / str(self.number) / "http.sock", seconds=60)) as link:
+        with contextlib.closing(Unix(SOCKETS / str(self.number) / "http.sock", seconds=seconds)) as link:
             try:
                 link.request(method, path, headers=headers)
                 answer = link.getresponse()
@@ -179,8 +201,3 @@ class _Twin:
             except (OSError, http.client.HTTPException) as error:
                 return 0, "", f"no answer: {error}", ""
             return answer.status, answer.getheader("Content-Type", ""), text, answer.getheader("Location", "")
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while self._ask("HEAD", "/wp-includes/images/blank.gif")[0] == 0 and time.monotonic() < deadline:
-            time.sleep(0.1)
