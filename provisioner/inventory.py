@@ -251,6 +251,10 @@ class NightlyPolicy(Section):
     upgrade: Literal["off", "extensions", "all"] = Field(
         "off", description="What the night upgrades by itself: nothing, plugins and themes, or releases as well."
     )
+    changes: Literal["propose", "read_only"] = Field(
+        "propose",
+        description="Planned changes whose day has come: proposed to the operator, or the night makes sites read-only.",
+    )
     report_to: MailAddress | None = Field(
         None, description="Who gets alerts, failed nights and the weekly digest; council.mail by default."
     )

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import col, delete, select
 
 from provisioner import clock, records
+from provisioner.agreement.terms import ChangeKind
 from provisioner.errors import Busy, NeedsHand, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import failpoint, lock
@@ -19,8 +20,8 @@ from provisioner.journal.journal import Progress, holder, no_progress, stop_requ
 from provisioner.keys import CONTROL_PLANE
 from provisioner.mail import agreements, outbox
 from provisioner.mail.messages import compose
-from provisioner.model.tables import UNSENT, ChangeState, Mail, PlannedChange, Run, Site
-from provisioner.operations import alerts, backup, doctor, drill, expire, remind, status, upgrade
+from provisioner.model.tables import UNSENT, Mail, Run, Site
+from provisioner.operations import agreement, alerts, backup, doctor, drill, expire, register, remind, status, upgrade
 from provisioner.probes import host as host_probes
 from provisioner.steps.routing import refresh_edge
 
@@ -175,28 +176,27 @@ def _remind(installation: Installation, _subjects: Sequence[str], _progress: Pro
     return [Result(slug, f"reminder {kind} queued") for slug, kind in remind.remind(installation).queued]
 
 
-def _changes(session: Session) -> Sequence[tuple[PlannedChange, Site]]:
-    query = select(PlannedChange, Site).where(
-        PlannedChange.site_id == Site.id,
-        PlannedChange.state == ChangeState.PLANNED,
-        PlannedChange.on <= clock.today(),
-    )
-    return session.exec(query.order_by(col(PlannedChange.on))).all()
-
-
 def _changing(installation: Installation) -> list[str]:
-    with installation.store.transaction() as session:
-        return [site.slug for _, site in _changes(session)]
+    return [slug for slug, _, _ in register.changes_due(installation)]
 
 
-def _propose(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    """Propose the changes whose day has come: a person does them, the night never takes a site away."""
-    with installation.store.transaction() as session:
-        return [
-            Result(site.slug, f"planned since {change.on}: {change.kind.value.replace('_', ' ')}",
-                   NeedsHand.exit_code, "docs/operator.md, planned changes")
-            for change, site in _changes(session)
-        ]  # fmt: skip
+def _change(installation: Installation, _subjects: Sequence[str], progress: Progress) -> list[Result]:
+    """Make sites read-only where the inventory allows it, and a wrong clock is no likelier; propose the rest."""
+    due = {slug: (day, kind) for slug, day, kind in register.changes_due(installation)}
+    many = sum(kind is ChangeKind.READ_ONLY for _, kind in due.values()) > remind.most(len(_sites(installation)))
+    by_itself = installation.inventory.policy.nightly.changes == "read_only" and not many
+
+    def change(slug: str) -> upgrade.Outcome:
+        day, kind = due[slug]
+        if kind is ChangeKind.READ_ONLY and by_itself:
+            until = agreement.close(installation, slug, progress).export_until
+            return upgrade.Outcome(slug, f"read-only, as planned for {day}; exports are offered until {until}")
+        hint = "docs/operator.md, planned changes"
+        if kind is ChangeKind.READ_ONLY:
+            hint = f"provision agreement close {slug}"
+        return upgrade.Outcome(slug, f"planned since {day}: {kind.value.replace('_', ' ')}", NeedsHand.exit_code, hint)
+
+    return _each(installation, list(due), lambda slug: [change(slug)])
 
 
 def _renew(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
@@ -281,7 +281,7 @@ JOBS: tuple[Job, ...] = (
     Job("expire", "kept generations whose days are over are removed", _past_their_days, _expire),
     Job("prune", "snapshots that the retention does not keep are removed", _repositories, _prune),
     Job("edge", "certificates near their end are renewed", _hosts, _renew),
-    Job("changes", "planned changes whose day has come are proposed", _changing, _propose),
+    Job("changes", "planned changes whose day has come, as policy.nightly.changes allows", _changing, _change),
     Job("remind", "what agreements call for today is queued", _to_remind, _remind),
     Job("space", "free space is recorded", _hosts, _measure),
     Job("doctor", "hosts and records are compared", _hosts, _examine),
