@@ -1,7 +1,7 @@
 """The one place where time is read, and the levers with which tests and judges move it."""
 
 import os
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from provisioner.errors import BadInput
@@ -37,3 +37,20 @@ def now() -> datetime:
 def today() -> date:
     """Return the present day in Europe/Paris."""
     return now().astimezone(PARIS).date()
+
+
+def slot(now: datetime, hour: int, weekday: int | None = None) -> datetime:
+    """Return the newest moment, not after ``now``, at which the clock in Europe/Paris showed ``hour``.
+
+    Each day has exactly one: of an hour that comes twice the first, of one that a night leaves out the next that is.
+    """
+    day = now.astimezone(PARIS).date() + timedelta(days=1)
+    while True:
+        moment = _hour_of(day, hour)
+        if moment <= now and weekday in (None, day.weekday()):
+            return moment
+        day -= timedelta(days=1)
+
+
+def _hour_of(day: date, hour: int) -> datetime:
+    return datetime(day.year, day.month, day.day, hour, tzinfo=PARIS).astimezone(UTC)

@@ -1,6 +1,7 @@
 """Values of inventory.yaml and of an association's file that are text with a rule: names, addresses, paths, lines."""
 
 import re
+from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field
 from provisioner.model.names import DATA_ROOT_LENGTH
 
 NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,30}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 DATA_ROOT = re.compile(r"[A-Za-z0-9._/-]+")  # a colon would end a bind mount's source
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 _ENCODED_WORD = re.compile(r"=\?.*\?=")
@@ -93,6 +95,12 @@ def _data_root(path: Path) -> Path:
     return path
 
 
+def _sha256(text: str) -> str:
+    if not SHA256.fullmatch(text):
+        raise ValueError("sha256 is 64 lower-case hexadecimal digits")
+    return text
+
+
 Line = Annotated[str, Field(max_length=250), AfterValidator(one_line)]
 FilePath = Annotated[Path, AfterValidator(_file)]
 HostName = Annotated[str, Field(max_length=253), AfterValidator(host_name)]
@@ -104,3 +112,5 @@ DataRoot = Annotated[Path, AfterValidator(_data_root)]
 DatabaseUrl = Annotated[Line, AfterValidator(_database_url)]
 BaseImage = Annotated[Line, AfterValidator(_base_image)]
 ReleaseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,30}$")]  # part of image and container names
+Euros = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]

@@ -5,7 +5,6 @@ Each key's documentation is its ``description`` here: the JSON schema for editor
 """
 
 import os
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from provisioner.fields import (
     BaseImage,
     DatabaseUrl,
     DataRoot,
+    Euros,
     FilePath,
     HostName,
     Line,
@@ -26,12 +26,11 @@ from provisioner.fields import (
     Namespace,
     Port,
     ReleaseName,
+    Sha256,
 )
 from provisioner.located_yaml import LocatedYaml
 
-Euros = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=2)]
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
-SHA256 = re.compile(r"[0-9a-f]{64}")
 REMOTE_TARGETS = ("sftp:", "rest:", "s3:", "b2:", "azure:", "gs:", "swift:", "rclone:")
 
 
@@ -173,14 +172,12 @@ class ReleaseSource(Section):
     archive: FilePath | None = Field(
         None, description="WordPress archive on disk (.tar.gz or .zip) instead of Debian's package."
     )
-    sha256: str | None = Field(None, description="SHA-256 of the archive; required with it.")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the archive; required with it.")
 
     @model_validator(mode="after")
     def _hashed(self) -> "ReleaseSource":
         if (self.archive is None) != (self.sha256 is None):
             raise ValueError("archive and sha256 go together")
-        if self.sha256 is not None and not SHA256.fullmatch(self.sha256):
-            raise ValueError("sha256 is 64 lower-case hexadecimal digits")
         return self
 
 
@@ -250,6 +247,10 @@ class NightlyPolicy(Section):
     )
     upgrade: Literal["off", "extensions", "all"] = Field(
         "off", description="What the night upgrades by itself: nothing, plugins and themes, or releases as well."
+    )
+    changes: Literal["propose", "read_only"] = Field(
+        "propose",
+        description="Planned changes whose day has come: proposed to the operator, or the night makes sites read-only.",
     )
     report_to: MailAddress | None = Field(
         None, description="Who gets alerts, failed nights and the weekly digest; council.mail by default."

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, func, or_, select
 
 from provisioner import clock
 from provisioner.agreement.reminders import Reminder, ReminderPolicy, reminders
@@ -15,8 +16,7 @@ from provisioner.agreement.terms import (
     Closing,
     Milestones,
     Term,
-    closing,
-    last_day,
+    planned_closing,
     state_at,
     terms,
 )
@@ -24,18 +24,16 @@ from provisioner.associations import AssociationSpec, ContactSpec
 from provisioner.errors import BadInput
 from provisioner.inventory import Inventory
 from provisioner.model.tables import (
+    GONE,
     UNFINISHED,
     Agreement,
-    ChangeState,
     Contact,
     Drill,
     Generation,
     GenerationState,
     Operation,
-    PlannedChange,
     Release,
     Site,
-    SiteState,
     Snapshot,
 )
 
@@ -60,8 +58,7 @@ def find_site(session: Session, slug: str) -> Site | None:
 
 def live_sites(session: Session) -> list[Site]:
     """Return every site that has a generation to serve, by slug."""
-    gone = (SiteState.ARCHIVED, SiteState.DELETED)
-    return list(session.exec(select(Site).where(col(Site.state).not_in(gone)).order_by(Site.slug)).all())
+    return list(session.exec(select(Site).where(col(Site.state).not_in(GONE)).order_by(Site.slug)).all())
 
 
 def contacts(session: Session, site_id: int) -> list[Contact]:
@@ -74,9 +71,19 @@ def administrators(session: Session, site_id: int) -> list[Contact]:
     return [contact for contact in contacts(session, site_id) if contact.administrator]
 
 
+def agreements(session: Session, site_id: int) -> list[Agreement]:
+    """Return the agreements of a site, one after the other; every site has one at least."""
+    return list(session.exec(select(Agreement).where(Agreement.site_id == site_id).order_by(col(Agreement.id))).all())
+
+
 def agreement(session: Session, site_id: int) -> Agreement:
-    """Return the agreement of a site; every site has one."""
-    return session.exec(select(Agreement).where(Agreement.site_id == site_id)).one()
+    """Return the agreement of record of a site: the newest."""
+    return agreements(session, site_id)[-1]
+
+
+def of_record() -> ColumnElement[bool]:
+    """Return the condition that an agreement is the one of record of its site."""
+    return col(Agreement.id).in_(select(func.max(Agreement.id)).group_by(col(Agreement.site_id)))
 
 
 def agreement_terms(record: Agreement) -> Sequence[Term]:
@@ -97,6 +104,8 @@ def milestones(record: Agreement) -> Milestones:
         notice=record.notice_on,
         notice_ends=record.notice_ends,
         terminated=record.terminated_on,
+        recorded=record.recorded_on,
+        closed=record.closed_on,
     )
 
 
@@ -117,16 +126,9 @@ def _reminders(start: date, term_years: int, count: int, notice_months: int, pol
     return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
 
 
-def closing_of(record: Agreement) -> Closing:
-    """Return how the site closes as things stand: never before tomorrow, so that it can be seen, and taken back."""
-    last = last_day(milestones(record), agreement_terms(record))
-    return closing(max(last, clock.today()), record.closing_days)
-
-
-def changes(session: Session, site_id: int, state: ChangeState = ChangeState.PLANNED) -> list[PlannedChange]:
-    """Return what is planned for a site (or was done, or cancelled), by day."""
-    query = select(PlannedChange).where(PlannedChange.site_id == site_id, PlannedChange.state == state)
-    return list(session.exec(query.order_by(col(PlannedChange.on))).all())
+def closing_of(record: Agreement) -> Closing | None:
+    """Return how the site of an agreement of record closes, as things stand today; None: it is not going to."""
+    return planned_closing(clock.today(), milestones(record), agreement_terms(record), record.closing_days)
 
 
 def find_generation(session: Session, site_id: int, number: int) -> Generation | None:
@@ -224,7 +226,7 @@ def known(session: Session, inventory: Inventory, spec: AssociationSpec) -> Know
         and found.host_name == host_name
         and all(getattr(found, key) == getattr(spec, key) for key in OWN_KEYS)
         and people == wanted
-        and (spec.agreement_start is None or agreement(session, found.key).start == spec.agreement_start)
+        and spec.agreement_start in (None, *(one.start for one in agreements(session, found.key)))
     )
     return Known(found, same)
 
@@ -260,13 +262,12 @@ def record_association(session: Session, inventory: Inventory, spec: Association
     session.flush()
     for contact, login in zip(spec.contacts, logins(spec.contacts), strict=True):
         session.add(Contact(site_id=record.key, login=login, **contact.model_dump()))
-    session.add(
-        Agreement(
-            site_id=record.key,
-            start=spec.agreement_start or clock.today(),
-            **inventory.policy.agreement.model_dump(exclude={"reminders"}),
-        )
-    )
+    session.add(new_agreement(inventory, record.key, spec.agreement_start or clock.today()))
+
+
+def new_agreement(inventory: Inventory, site_id: int, start: date) -> Agreement:
+    """Return an agreement to be, under the policy in force."""
+    return Agreement(site_id=site_id, start=start, **inventory.policy.agreement.model_dump(exclude={"reminders"}))
 
 
 def logins(people: tuple[ContactSpec, ...]) -> list[str]:

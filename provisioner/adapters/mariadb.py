@@ -19,6 +19,8 @@ WRITING = (
     "INSERT, UPDATE, DELETE, DELETE HISTORY, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, "
     "LOCK TABLES, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER"
 )
+# What logging in writes: a session, and a new password with the link that leads to it. It adds no account.
+LOGGING_IN = {"wp_usermeta": "INSERT, UPDATE, DELETE", "wp_users": "UPDATE"}
 _UNREACHABLE = ("ERROR 2002", "ERROR 2003")  # what the client says when it could not connect
 _LOST = ("ERROR 2006", "ERROR 2013", "ERROR 1053", "ERROR 1927")  # the server went away; the statement may have run
 
@@ -124,14 +126,50 @@ def forbidding(name: str, privileges: str = WRITING) -> str:
     return f"REVOKE {privileges} ON {_everything_of(name)} FROM `{name}`@localhost"
 
 
-def allow_writes(host: DockerHost, name: str) -> None:
-    """Let the user ``name`` do everything in its database."""
-    execute(host, allowing(name))
+def writing(name: str) -> list[str]:
+    """Return the statements that let the user ``name`` do everything in its database, whatever it could do before."""
+    return [allowing(name), *_forgetting_tables(name)]
+
+
+def reading(name: str) -> list[str]:
+    """Return the statements that leave the user ``name`` reading alone, whatever it could do before."""
+    # What is not granted cannot be revoked.
+    return [
+        f"GRANT SELECT ON {_everything_of(name)} TO `{name}`@localhost",
+        forbidding(name),
+        *_forgetting_tables(name),
+    ]
+
+
+def logging_in(name: str) -> list[str]:
+    """Return the statements that leave the user ``name`` reading, and writing what `LOGGING_IN` names."""
+    granted = [f"GRANT {rights} ON `{name}`.{table} TO `{name}`@localhost" for table, rights in LOGGING_IN.items()]
+    return [*reading(name)[:2], *granted]
+
+
+def _forgetting_tables(name: str) -> list[str]:
+    """Return the statements that take back rights on single tables; CREATE may be granted where there is no table."""
+    return [
+        f"{verb} ON `{name}`.{table} {whom} `{name}`@localhost"
+        for table, rights in LOGGING_IN.items()
+        for verb, whom in (("GRANT CREATE", "TO"), (f"REVOKE CREATE, {rights}", "FROM"))
+    ]
 
 
 def forbid_writes(host: DockerHost, name: str) -> None:
     """Let the user ``name``, and the events of its database, read alone from their next connection on."""
-    execute(host, f"{allowing(name)}; {forbidding(name)}")  # what is not granted cannot be revoked
+    execute(host, "; ".join(reading(name)))
+
+
+def closed(host: DockerHost) -> set[str]:
+    """Return the databases whose user may write nothing but what `LOGGING_IN` names."""
+    return set(
+        execute(
+            host,
+            "SELECT DISTINCT t.db FROM mysql.tables_priv t JOIN mysql.db d ON d.user = t.user AND d.host = t.host "
+            "WHERE t.table_name = 'wp_usermeta' AND d.insert_priv = 'N'",
+        ).split()
+    )
 
 
 def forbid_events(host: DockerHost, name: str) -> None:

@@ -89,6 +89,8 @@ class Milestones:
     notice: date | None = None
     notice_ends: date | None = None  # last day of the term that the notice keeps from being renewed
     terminated: date | None = None  # first day without agreement
+    recorded: date | None = None  # when the last of these, or its taking back, was put on record
+    closed: date | None = None  # the site is read-only since then
 
 
 def state_on(day: date, milestones: Milestones, periods: Sequence[Term]) -> AgreementState:
@@ -142,17 +144,48 @@ def notice_on(day: date, periods: Sequence[Term]) -> Notice | None:
     return Notice(number, period.notice_by, period.end, periods[number].end, late)
 
 
+class ChangeKind(StrEnum):
+    """What is planned for a site whose agreement ends."""
+
+    READ_ONLY = "read_only"
+    ARCHIVE = "archive"
+
+
 @dataclass(frozen=True)
 class Closing:
     """How a site is wound down after its agreement: read-only with exports offered, then archived."""
 
     read_only: date
     archive: date
+    closed: bool = False  # the first of both is done
+
+    @property
+    def export_until(self) -> date:
+        """Return the last day on which the site is read, and exports are offered."""
+        return self.archive - ONE_DAY
+
+    @property
+    def to_come(self) -> list[tuple[date, ChangeKind]]:
+        """Return what is not done yet, by day."""
+        first = [] if self.closed else [(self.read_only, ChangeKind.READ_ONLY)]
+        return [*first, (self.archive, ChangeKind.ARCHIVE)]
 
 
-def closing(last: date, days: int) -> Closing:
-    """Return how a site closes after its agreement's ``last`` day; it stays readable for ``days``."""
-    return Closing(last + ONE_DAY, last + ONE_DAY + timedelta(days=days))
+def planned_closing(day: date, milestones: Milestones, periods: Sequence[Term], days: int) -> Closing | None:
+    """Return how the site closes, as things stand on ``day``; None as long as its agreement is going to be renewed.
+
+    Read-only on the day after the agreement's last, whether by notice, by termination or because nothing renews the
+    last term (CONTEXT.md: never switched off by surprise), but never on the very day on which that was put on
+    record, so that it can be seen, and taken back. It stays readable for ``days`` from when it really became so.
+    """
+    if milestones.closed is not None:
+        return Closing(milestones.closed, milestones.closed + timedelta(days=days), closed=True)
+    ends = milestones.notice_ends or milestones.terminated or day >= periods[-1].start
+    if milestones.signed is None or not ends:
+        return None
+    last = last_day(milestones, periods)
+    read_only = max(last, milestones.recorded or last) + ONE_DAY
+    return Closing(read_only, max(read_only, day) + timedelta(days=days))
 
 
 class EventKind(StrEnum):

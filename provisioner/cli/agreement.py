@@ -53,30 +53,38 @@ def sign(
     slug: options.Slug,
     on: Annotated[datetime, typer.Option(formats=DAY, help="Day of the signature.", show_default=False)],
     copy: Annotated[Path | None, typer.Option(help="The signed copy, a PDF, to be kept.", show_default=False)] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option(formats=DAY, help="First day of a new agreement; the day after the last one.", show_default=False),
+    ] = None,
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Record that an agreement was signed: its site goes online, search engines are welcome.
 
+    Where the agreement before ends, a new one takes its place: a closing is cancelled, a closed site is opened again.
+
     \b
     provision agreement sign kayane --on 2026-09-01 --copy kayane-signed.pdf
+    provision agreement sign kayane --on 2035-06-20 --start 2035-09-15
     """
     from provisioner.cli import output
     from provisioner.installation import Installation
     from provisioner.operations import agreement as operation
 
     installation = Installation.open(inventory)
+    arguments = operation.check_signature(installation, slug, on.date(), copy, start.date() if start else None)
+    begins = f"; the new agreement begins on {arguments['start']}" if "start" in arguments else ""
     if dry_run:
-        operation.check_signature(installation, slug, on.date(), copy)
-        output.line(f"{slug}: would be online, signed on {on.date()}")
+        output.line(f"{slug}: would be online, signed on {on.date()}{begins}")
         return
     with output.progress(not json) as progress:
-        operation.sign(installation, slug, on.date(), copy, progress)
+        operation.sign(installation, slug, arguments, progress)
     if json:
         output.machine({"slug": slug, "signed_on": on.date(), "state": "online"})
     else:
-        output.line(f"{slug}: agreement signed on {on.date()}, the site is online")
+        output.line(f"{slug}: agreement signed on {on.date()}, the site is online{begins}")
 
 
 @app.command()
@@ -116,11 +124,13 @@ def end(
     installation = Installation.open(inventory)
     would = "would be" if dry_run else "is"
     if cancel:
-        state = operation.take_back(installation, slug, dry_run=dry_run)
+        kept = operation.take_back(installation, slug, dry_run=dry_run)
         if json:
-            output.machine({"slug": slug, "state": state})
-        else:
-            output.line(f"{slug}: its agreement {would} {state.value} again; the closing that was planned is cancelled")
+            output.machine(kept)
+            return
+        planned = "; ".join(f"{kind.value} on {on}" for on, kind in kept.planned.to_come) if kept.planned else "none"
+        output.line(f"{slug}: its agreement {would} {kept.state.value} again, its site {would} {kept.site.value}")
+        output.line(f"planned: {planned}")
         return
     if on is None:
         raise BadInput("--on DATE is missing", "provision agreement end --help")
@@ -137,6 +147,43 @@ def end(
     output.line(f"{slug}: its agreement {would} {ending.state.value}, its last day {would} {ending.ends}")
     output.line(f"planned: read-only on {ending.read_only}, archived on {ending.archive}")
     output.line(f"to take it back: provision agreement end {slug} --cancel")
+
+
+@app.command()
+def close(
+    slug: options.Slug,
+    inventory: options.Inventory = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    yes: options.Yes = False,
+) -> None:
+    """Make a site read-only whose agreement is over, as planned: it is read on, administrators log in and export.
+
+    Taken back by `agreement end --cancel`, or by a new agreement.
+
+    \b
+    provision agreement close kayane --dry-run
+    provision agreement close kayane
+    """
+    from provisioner.cli import output
+    from provisioner.installation import Installation
+    from provisioner.operations import agreement as operation
+
+    installation = Installation.open(inventory)
+    closed = operation.check_closing(installation, slug)
+    if not (dry_run or yes or json):
+        typer.confirm(f"{slug}: make it read-only now, exports offered until {closed.export_until}?", abort=True)
+    if not dry_run:
+        with output.progress(not json) as progress:
+            closed = operation.close(installation, slug, progress)
+    if json:
+        output.machine(closed)
+        return
+    would = "would be" if dry_run else "is"
+    output.line(
+        f"{slug}: {would} read-only from {closed.read_only} on, exports are offered until {closed.export_until}"
+    )
+    output.line(f"for the association: provision export {slug}")
 
 
 def _refuse_strays(
@@ -227,6 +274,10 @@ def document(
         Path | None, typer.Option(help="PDF file to write; conventions/SLUG/convention.pdf by default.")
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print it as HTML instead; changes nothing.")] = False,
+    start: Annotated[
+        datetime | None,
+        typer.Option(formats=DAY, help="Of a new agreement instead, by its first day.", show_default=False),
+    ] = None,
     inventory: options.Inventory = None,
     json: options.Json = False,
 ) -> None:
@@ -246,10 +297,11 @@ def document(
     if html and (to is not None or json):
         raise BadInput("--html prints a page: leave out --to and --json")
     installation = Installation.open(inventory)
+    first_day = start.date() if start else None
     if html:
-        sys.stdout.write(operation.html(installation, slug))
+        sys.stdout.write(operation.html(installation, slug, first_day))
         return
-    made = operation.make(installation, slug, to)
+    made = operation.make(installation, slug, to, first_day)
     if json:
         output.machine(made)
     else:

@@ -124,7 +124,9 @@ def _show_site(site: SiteDetails, json: bool) -> None:
     ):
         output.line(f"{label:<16}{value}")
     for change in site.planned:
-        output.line(f"{'planned':<16}{change.kind} on {change.on}  →  provision agreement end {site.slug} --cancel")
+        output.line(f"{'planned':<16}{change.kind} on {change.on}")
+    for past in site.past_agreements:
+        output.line(f"{'before':<16}agreement of {past.start} to {past.last_day}, signed on {past.signed_on or '-'}")
     rows = [[str(n), str(t.start), str(t.end), str(t.notice_by or "-")] for n, t in enumerate(site.agreement.terms, 1)]
     output.table(["term", "start", "end", "notice by"], rows)
 

@@ -9,14 +9,15 @@ from sqlmodel import Session, col, select
 
 from provisioner import clock, records
 from provisioner.agreement.reminders import CONTACTS, Reminder, due, working_day_after
-from provisioner.agreement.terms import IN_FORCE
+from provisioner.agreement.terms import IN_FORCE, last_day
 from provisioner.inventory import Inventory
 from provisioner.mail.messages import Message, compose
-from provisioner.model.tables import Agreement, Contact, Mail, MailState, Site, SiteState
+from provisioner.model.tables import GONE, Agreement, Contact, Mail, MailState, Site, SiteState
 
-_ABOUT_AGREEMENTS = ("choice", "notice", "renewed", "attestation", "last_term", "notice_recorded", "closing")
+_ABOUT_AGREEMENTS = ("choice", "notice", "renewed", "attestation", "last_term")
 _TO_EVERY_CONTACT = ("choice", "notice", "last_term")  # what must be decided is told to all who may decide it
 _REMINDER = "reminder"
+NOTICE_RECORDED, CLOSED = "notice_recorded", "closing"
 CHUNK = 1000  # values of one query: SQLite takes no more than 32,766
 
 
@@ -35,10 +36,10 @@ class Due:
 
 def in_force(session: Session) -> list[Agreement]:
     """Return the agreements that are reminded of anything: signed, and nobody gave notice or ended them."""
-    gone = (SiteState.ARCHIVED, SiteState.DELETED)
     query = select(Agreement).where(
         Agreement.site_id == Site.id,
-        col(Site.state).not_in(gone),
+        records.of_record(),
+        col(Site.state).not_in(GONE),
         col(Agreement.signed_on).is_not(None),
         col(Agreement.notice_on).is_(None),
         col(Agreement.terminated_on).is_(None),
@@ -93,6 +94,30 @@ def message(inventory: Inventory, one: Due, site: Site, people: Sequence[Contact
     return compose(kind, day=day, **values)
 
 
+def about_closing(kind: str, inventory: Inventory, agreement: Agreement, site: Site, url: str) -> Message:
+    """Return the mail that confirms a notice, or that says that the site is read-only now: what follows, and when.
+
+    Raises:
+        LookupError: nothing plans the site's closing.
+
+    """
+    closing = records.closing_of(agreement)
+    if closing is None:
+        raise LookupError(f"agreement {agreement.id}: no closing is planned")
+    ends = last_day(records.milestones(agreement), records.agreement_terms(agreement))
+    return compose(
+        kind,
+        day=ends if kind == NOTICE_RECORDED else closing.export_until,
+        site=site,
+        council=inventory.council,
+        url=url,
+        given_on=agreement.notice_on,
+        term_end=ends,
+        closes_on=closing.read_only,
+        export_until=closing.export_until,
+    )
+
+
 def recipients(reminder: Reminder, people: Sequence[Contact]) -> Sequence[Contact]:
     """Return who gets a reminder: every contact where there is something to decide, else the first."""
     return people if _kind(reminder, people) in _TO_EVERY_CONTACT else people[:1]
@@ -100,17 +125,23 @@ def recipients(reminder: Reminder, people: Sequence[Contact]) -> Sequence[Contac
 
 def is_copied(session: Session, mail: Mail) -> bool:
     """Return whether the adviser gets a copy: of the first mail of each matter about an agreement."""
-    if mail.kind not in _ABOUT_AGREEMENTS:
+    if mail.kind not in (*_ABOUT_AGREEMENTS, NOTICE_RECORDED, CLOSED):
         return False
     query = select(Mail.id).where(Mail.matter == mail.matter, Mail.state == MailState.SENT)
     return session.exec(query).first() is None
 
 
 def is_outdated(session: Session, inventory: Inventory, mail: Mail) -> bool:
-    """Return whether a reminder has lost its reason since it was queued (G6), or a newer one says what counts (G4)."""
-    if not mail.matter.startswith(f"{_REMINDER} ") or mail.site_id is None:
+    """Return whether a mail has lost its reason since it was queued (G6), or a newer one says what counts (G4)."""
+    if mail.site_id is None:
         return False
     agreement = records.agreement(session, mail.site_id)
+    if mail.kind == NOTICE_RECORDED:
+        return agreement.notice_on is None
+    if mail.kind == CLOSED:
+        return session.get_one(Site, mail.site_id).state is not SiteState.CLOSING
+    if not mail.matter.startswith(f"{_REMINDER} "):
+        return False
     stands = agreement.notice_on is None and agreement.terminated_on is None
     if not stands or records.agreement_state(agreement) not in IN_FORCE:
         return True

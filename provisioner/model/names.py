@@ -50,6 +50,7 @@ RESERVED_SLUGS = frozenset(
 SITE_UID_BASE = 200_000  # each site has a user id of its own: limits that the kernel keeps per user stay apart
 
 FROZEN = "frozen"  # name of the file beside a generation's socket that closes the gate in its image: reads go on
+CLOSED = "closed.json"  # name of the file among a site's secrets that closes the gate of all its generations for good
 FIRST_MEDIA = "media"  # directory of a site's first set of media; a restored set has a number behind it
 
 LOGS = "logs"

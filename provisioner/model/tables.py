@@ -40,6 +40,9 @@ class SiteState(StrEnum):
     DELETED = "deleted"
 
 
+GONE = (SiteState.ARCHIVED, SiteState.DELETED)  # nothing of it serves
+
+
 class GenerationState(StrEnum):
     """What a generation is to its site."""
 
@@ -69,21 +72,6 @@ class StepState(StrEnum):
     STARTED = "started"
     DONE = "done"
     UNDONE = "undone"
-
-
-class ChangeKind(StrEnum):
-    """What is planned for a site whose agreement ends."""
-
-    READ_ONLY = "read_only"
-    ARCHIVE = "archive"
-
-
-class ChangeState(StrEnum):
-    """How far a planned change has come."""
-
-    PLANNED = "planned"
-    DONE = "done"
-    CANCELLED = "cancelled"
 
 
 class MailState(StrEnum):
@@ -214,10 +202,10 @@ class Release(SQLModel, table=True):
 
 
 class Agreement(SQLModel, table=True):
-    """The agreement of a site, with the policy that was in force when it was made."""
+    """An agreement of a site, with the policy that was in force when it was made; the newest is the one of record."""
 
     id: int | None = Field(default=None, primary_key=True)
-    site_id: int = Field(foreign_key="site.id", unique=True)
+    site_id: int = Field(foreign_key="site.id", index=True)
     start: date
     term_years: int
     terms: int
@@ -230,17 +218,8 @@ class Agreement(SQLModel, table=True):
     notice_from: str | None = None  # who gave it; kept when the notice is taken back
     terminated_on: date | None = None  # first day without agreement
     termination_reason: str | None = None
-
-
-class PlannedChange(SQLModel, table=True):
-    """What is to become of a site on a day to come; shown, and cancellable, until that day's nightly run does it."""
-
-    id: int | None = Field(default=None, primary_key=True)
-    site_id: int = Field(foreign_key="site.id", index=True)
-    kind: ChangeKind
-    on: date
-    state: ChangeState = ChangeState.PLANNED
-    operation_id: int  # the one that planned it
+    recorded_on: date | None = None  # when one of these was last changed: no closing before the day after
+    closed_on: date | None = None  # its site is read-only since then
 
 
 class Operation(SQLModel, table=True):

@@ -1,35 +1,49 @@
-"""`provision agreement sign` and `end`: signature, notice, termination; and taking an end back."""
+"""`provision agreement sign`, `end` and `close`: signature, notice, termination, read-only; and taking an end back."""
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session
 
 from provisioner import clock, fields, records
-from provisioner.agreement.terms import IN_FORCE, AgreementState, last_day, notice_on
+from provisioner.agreement.terms import IN_FORCE, ONE_DAY, AgreementState, Closing, last_day, notice_on
 from provisioner.errors import BadInput
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, refuse_unfinished
-from provisioner.journal.step import Step
-from provisioner.model.tables import Agreement, ChangeState, Operation
+from provisioner.journal.step import Step, nothing_to_undo
+from provisioner.mail import outbox
+from provisioner.model.tables import Agreement, Operation, SiteState
 from provisioner.steps.agreement import (
     discard_copy,
     end_again,
     keep,
     record_end,
     record_signature,
+    record_successor,
     store_copy,
     withdraw_end,
     withdraw_signature,
+    withdraw_successor,
 )
-from provisioner.steps.content import conceal, publish
+from provisioner.steps.closing import (
+    REOPENS,
+    close_again,
+    close_writes,
+    open_again,
+    open_writes,
+    record_closing,
+    tell_contacts,
+    withdraw_closing,
+    withdraw_mails,
+)
+from provisioner.steps.content import conceal, probe_site, publish
 from provisioner.steps.site import SiteWork
 
-SIGN, END, KEEP = "sign", "end", "keep"
+SIGN, SIGN_AGAIN, END, KEEP, CLOSE = "sign", "sign-again", "end", "keep", "close"
 
 SIGN_STEPS: tuple[Step[SiteWork], ...] = (
     Step("copy", store_copy, undo=discard_copy),
@@ -37,7 +51,22 @@ SIGN_STEPS: tuple[Step[SiteWork], ...] = (
     Step("record", record_signature, undo=withdraw_signature),
 )
 END_STEPS: tuple[Step[SiteWork], ...] = (Step("record", record_end, undo=withdraw_end),)
-KEEP_STEPS: tuple[Step[SiteWork], ...] = (Step("record", keep, undo=end_again),)
+KEEP_STEPS: tuple[Step[SiteWork], ...] = (
+    Step("open", open_again, undo=close_again),
+    Step("record", keep, undo=end_again),
+)
+# Whether search engines are welcome was the association's own business since its first agreement.
+SIGN_AGAIN_STEPS: tuple[Step[SiteWork], ...] = (
+    Step("copy", store_copy, undo=discard_copy),
+    Step("open", open_again, undo=close_again),
+    Step("record", record_successor, undo=withdraw_successor),
+)
+CLOSE_STEPS: tuple[Step[SiteWork], ...] = (
+    Step("record", record_closing, undo=withdraw_closing),
+    Step("lock", close_writes, undo=open_writes),
+    Step("verify", probe_site, undo=nothing_to_undo),
+    Step("tell", tell_contacts, undo=withdraw_mails),
+)
 
 LONGEST_WORDS = 250
 LARGEST_COPY = 50 * 1024 * 1024  # bytes of a scanned agreement
@@ -55,6 +84,25 @@ class Ending:
     archive: date
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What an agreement is once its end was taken back, and what is planned for its site all the same."""
+
+    slug: str
+    state: AgreementState
+    site: SiteState
+    planned: Closing | None
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A site that is read-only, and the last day on which it is read and exports are offered."""
+
+    slug: str
+    read_only: date
+    export_until: date
+
+
 def work_on(installation: Installation, operation: Operation) -> SiteWork:
     """Return what the steps of a recorded operation need."""
     work = SiteWork.of(installation, operation, int(operation.arguments.get("generation", 0)))
@@ -62,37 +110,45 @@ def work_on(installation: Installation, operation: Operation) -> SiteWork:
     return work
 
 
-def sign(
-    installation: Installation, slug: str, on: date, copy: Path | None = None, progress: Progress = no_progress
-) -> None:
-    """Record that the agreement of ``slug`` was signed ``on`` that day; its site goes online.
+def sign(installation: Installation, slug: str, arguments: dict[str, Any], progress: Progress = no_progress) -> None:
+    """Record what `check_signature` found in order: the site goes online, or is opened again by a new agreement.
 
-    The signed ``copy``, a PDF, is kept beside the document, its SHA-256 in the log.
-
-    Raises:
-        BadInput: no such site, no site to publish, signed already, or a copy that is no PDF.
-
+    The signed copy is kept beside the document, its SHA-256 in the log.
     """
-    arguments = check_signature(installation, slug, on, copy)
-    _run(installation, slug, SIGN, SIGN_STEPS, arguments, progress)
+    kind, steps = (SIGN_AGAIN, SIGN_AGAIN_STEPS) if "start" in arguments else (SIGN, SIGN_STEPS)
+    _run(installation, slug, kind, steps, arguments, progress)
 
 
-def check_signature(installation: Installation, slug: str, on: date, copy: Path | None) -> dict[str, Any]:
-    """Return what the operation would have to know: the day, the generation to publish, the copy to keep.
+def check_signature(
+    installation: Installation, slug: str, on: date, copy: Path | None, start: date | None = None
+) -> dict[str, Any]:
+    """Return what the operation has to know: the day, the generation to publish, the PDF to keep.
+
+    Where the agreement of record ends, or is over, a new one is signed: it begins on ``start``, by default on the day
+    after the last of the one before, or on that of the signature if that is later.
 
     Raises:
-        BadInput: as `sign`.
+        BadInput: no such site, no site to publish, signed already and not going to end, or a copy that is no PDF.
 
     """
     with installation.store.transaction() as session:
-        agreement = _settled(session, slug)
-        generation = records.serving_generation(session, agreement.site_id)
-    if agreement.signed_on is not None:
-        raise BadInput(f"{slug}: the agreement was signed on {agreement.signed_on.isoformat()} already")
+        agreement, site = _settled(session, slug), records.site(session, slug)
+        generation = records.serving_generation(session, site.key)
     if generation is None:
         raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
     _refuse_future(slug, on, "a signature")
-    return {"signed_on": on.isoformat(), "generation": generation.number, **_copy(copy)}
+    arguments = {"signed_on": on.isoformat(), "generation": generation.number, **_copy(copy)}
+    if agreement.signed_on is None:
+        if start is not None:
+            raise BadInput(f"{slug}: its first agreement begins on {agreement.start.isoformat()}: leave out --start")
+        return arguments
+    if records.closing_of(agreement) is None:
+        raise BadInput(f"{slug}: the agreement was signed on {agreement.signed_on.isoformat()} already")
+    following = last_day(records.milestones(agreement), records.agreement_terms(agreement)) + ONE_DAY
+    begins = start or max(following, on)
+    if begins < following:
+        raise BadInput(f"{slug}: a new agreement cannot begin before {following.isoformat()}: the one before ends then")
+    return {**arguments, "start": begins.isoformat(), REOPENS: site.state is SiteState.CLOSING}
 
 
 def give_notice(
@@ -158,31 +214,85 @@ def terminate(installation: Installation, slug: str, on: date, reason: str, *, d
     return _ending(slug, agreement)
 
 
-def take_back(installation: Installation, slug: str, *, dry_run: bool = False) -> AgreementState:
-    """Take back the termination of an agreement, or else the notice; the closing is cancelled. Return its state then.
+def take_back(installation: Installation, slug: str, *, dry_run: bool = False) -> Kept:
+    """Take back the termination of an agreement, or else the notice; a site that was closed for it is opened again.
+
+    It stays closed where the agreement is over all the same.
 
     Raises:
-        BadInput: there is nothing to take back, or the closing has begun.
+        BadInput: there is nothing to take back.
 
     """
     with installation.store.transaction() as session:
-        agreement = _settled(session, slug)
-        begun = records.changes(session, agreement.site_id, ChangeState.DONE)
-    if begun:
-        raise BadInput(f"{slug}: its closing has begun ({begun[0].kind.value} on {begun[0].on.isoformat()})")
+        agreement, site = _settled(session, slug), records.site(session, slug)
+        generation = records.serving_generation(session, site.key)
     keys = ("terminated_on",) if agreement.terminated_on is not None else ("notice_on", "notice_ends")
     days = {key: day for key in keys if (day := getattr(agreement, key)) is not None}
     if not days:
-        raise BadInput(f"{slug}: neither notice nor termination is on record", _status(slug))
-    if not dry_run:
-        _run(installation, slug, KEEP, KEEP_STEPS, {key: day.isoformat() for key, day in days.items()})
+        raise BadInput(
+            f"{slug}: neither notice nor termination is on record",
+            f"a new agreement: provision agreement sign {slug} --on DATE" if agreement.signed_on else _status(slug),
+        )
     for key in days:
-        setattr(agreement, key, None)
-    return records.agreement_state(agreement)
+        setattr(agreement, key, None)  # of the copy at hand; the step changes the record
+    over = last_day(records.milestones(agreement), records.agreement_terms(agreement)) < clock.today()
+    arguments: dict[str, Any] = {key: day.isoformat() for key, day in days.items()}
+    if agreement.closed_on is not None and generation is not None and not over:
+        more = {"generation": generation.number, "closed_on": agreement.closed_on.isoformat(), REOPENS: True}
+        arguments, agreement.closed_on = {**arguments, **more}, None
+    if not dry_run:
+        _run(installation, slug, KEEP, KEEP_STEPS, arguments)
+    state = SiteState.ONLINE if arguments.get(REOPENS) else site.state
+    return Kept(slug, records.agreement_state(agreement), state, records.closing_of(agreement))
+
+
+def check_closing(installation: Installation, slug: str) -> Closed:
+    """Return since when ``slug`` would be read-only, today, and until when exports would be offered.
+
+    Raises:
+        BadInput: no such site, not online, or nothing plans its closing for today or earlier.
+
+    """
+    return _closable(installation, slug)[0]
+
+
+def close(installation: Installation, slug: str, progress: Progress = no_progress) -> Closed:
+    """Make the site read-only, as was planned: visitors read on, administrators log in and export, all get a mail.
+
+    Raises:
+        BadInput: as `check_closing`.
+        ProvisionError: it failed and was undone: the site is online.
+
+    """
+    closed, generation = _closable(installation, slug)
+    arguments = {"closed_on": closed.read_only.isoformat(), "generation": generation}
+    _run(installation, slug, CLOSE, CLOSE_STEPS, arguments, progress)
+    outbox.deliver_due(installation)
+    return closed
+
+
+def _closable(installation: Installation, slug: str) -> tuple[Closed, int]:
+    with installation.store.transaction() as session:
+        agreement, site = _settled(session, slug), records.site(session, slug)
+        generation = records.serving_generation(session, site.key)
+    if site.state is not SiteState.ONLINE:
+        raise BadInput(f"{slug}: it is {site.state.value}: only a site that is online is closed", _status(slug))
+    planned, today = records.closing_of(agreement), clock.today()
+    if planned is None:
+        state = records.agreement_state(agreement).value
+        raise BadInput(f"{slug}: its agreement is {state}, no closing is planned", "provision agreement end --help")
+    if planned.read_only > today:
+        raise BadInput(f"{slug}: its closing is planned for {planned.read_only.isoformat()}, not before", _status(slug))
+    if generation is None:
+        raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
+    last = today + timedelta(days=agreement.closing_days) - ONE_DAY
+    return Closed(slug, today, last), generation.number
 
 
 def _ending(slug: str, agreement: Agreement, late_days: int = 0) -> Ending:
+    agreement.recorded_on = clock.today()
     closes = records.closing_of(agreement)
+    assert closes is not None  # noqa: S101  (it has just been ended)
     ends = last_day(records.milestones(agreement), records.agreement_terms(agreement))
     state = records.agreement_state(agreement)
     return Ending(slug, state, ends, late_days, closes.read_only, closes.archive)
@@ -209,7 +319,7 @@ def _run(
 ) -> None:
     journal = Journal(installation.store, installation.locks, kind, steps, progress)
     with journal.subject(slug):
-        operation = journal.begin(slug, arguments, record)
+        operation = journal.begin(slug, {**arguments, "recorded_on": clock.today().isoformat()}, record)
         journal.carry_out(operation, work_on(installation, operation))
 
 

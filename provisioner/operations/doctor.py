@@ -1,6 +1,6 @@
 """`provision doctor`: the hosts against the records, both ways, and `--fix` for what can be mended safely."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from provisioner import eventlog, records
 from provisioner.adapters import mariadb
@@ -9,11 +9,13 @@ from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
-from provisioner.model.names import HostNames
+from provisioner.model.names import CLOSED, HostNames
+from provisioner.model.tables import GenerationState, SiteState
 from provisioner.operations import alerts, init
 from provisioner.probes import host as host_probes
 from provisioner.probes import page
 from provisioner.probes.host import Expected, Finding, Orphan
+from provisioner.steps.closing import close_writes, open_writes
 from provisioner.steps.generation import thaw
 from provisioner.steps.routing import refresh_edge, rendered_edge
 from provisioner.steps.site import SiteWork, edge_image, site_service
@@ -45,6 +47,9 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
         lambda: _drifted(installation, host, wanted),
         lambda: _edge_drift(installation, host),
         lambda: _silent(installation, host, wanted),
+        lambda: [
+            Finding(item.site.slug, problem, "provision doctor --fix") for item, problem in _unlocked(host, wanted)
+        ],
         lambda: [Finding(one.subject, one.what, one.command) for one in alerts.on_host(installation, host)],
         lambda: _unresolved(installation, wanted),
     )
@@ -79,6 +84,11 @@ def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
                 _remove(host, orphan)
         _restart(installation, host, wanted)
         _thaw_forgotten(installation, host)
+        for item, _ in _unlocked(host, wanted):
+            with lock.hold(installation.locks, item.site.slug) as free:
+                if free:
+                    work = _work(installation, item.site.slug, item.generation.number)
+                    (close_writes if item.site.state is SiteState.CLOSING else open_writes)(work)
         refresh_edge(installation, host)
     return examine(installation)
 
@@ -123,11 +133,28 @@ def _thaw_forgotten(installation: Installation, host: DockerHost) -> None:
                     site = records.site(session, item.subject)
                     serving = records.serving_generation(session, site.key)
                 if serving is not None:
-                    work = SiteWork(
-                        kind="doctor", operation_id=0, installation=installation,
-                        slug=item.subject, number=serving.number,
-                    )  # fmt: skip
-                    thaw(work, work.number)
+                    thaw(_work(installation, item.subject, serving.number), serving.number)
+
+
+def _work(installation: Installation, slug: str, number: int) -> SiteWork:
+    return SiteWork(kind="doctor", operation_id=0, installation=installation, slug=slug, number=number)
+
+
+def _unlocked(host: DockerHost, wanted: list[Expected]) -> Iterator[tuple[Expected, str]]:
+    """Find sites in closing that take writes, and others that are locked as if they were."""
+    locked = mariadb.closed(host)
+    for item in wanted:
+        closing, is_locked = item.site.state is SiteState.CLOSING, item.names.database in locked
+        if item.busy or item.generation.state is not GenerationState.SERVING:
+            continue
+        if is_locked and not closing:
+            yield item, "it refuses writes, though it is not in closing"
+        elif closing and not (is_locked and _has_gate(host, item)):
+            yield item, "it is in closing, and takes writes"
+
+
+def _has_gate(host: DockerHost, item: Expected) -> bool:
+    return host.execute(item.names.container, ["test", "-f", f"/run/secrets/site/{CLOSED}"]).exit_code == 0
 
 
 def _drifted(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:

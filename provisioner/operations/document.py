@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ class Document:
     sha256: str
 
 
-def html(installation: Installation, slug: str) -> str:
-    """Return the agreement of ``slug`` as one HTML page that needs nothing else.
+def html(installation: Installation, slug: str, start: date | None = None) -> str:
+    """Return the agreement of ``slug``, or one to follow it from ``start`` on, as an HTML page that needs nothing else.
 
     Raises:
         BadInput: no such site, or a fault in the council's own template.
@@ -35,7 +36,7 @@ def html(installation: Installation, slug: str) -> str:
     inventory = installation.inventory
     with installation.store.transaction() as session:
         site = records.site(session, slug)
-        agreement = records.agreement(session, site.key)
+        agreement = records.new_agreement(inventory, site.key, start) if start else records.agreement(session, site.key)
         administrators = records.administrators(session, site.key)
     own = inventory.resolve(inventory.conventions)
     folder = own if (own / TEMPLATE).is_file() else render.resources("conventions")
@@ -58,18 +59,20 @@ def html(installation: Installation, slug: str) -> str:
     )
 
 
-def make(installation: Installation, slug: str, target: Path | None) -> Document:
+def make(installation: Installation, slug: str, target: Path | None, start: date | None = None) -> Document:
     """Write the agreement as a tagged PDF to ``target``, or to its place below the inventory's ``conventions``.
 
-    An agreement that is not signed yet awaits its signature from now on.
+    An agreement that is not signed yet awaits its signature from now on; one to follow, from ``start`` on, is on record
+    once it is signed.
 
     Raises:
         BadInput: no such site, a fault in the template, or a target that cannot be written.
         Unavailable: Pango or the font is missing.
 
     """
-    content = pdf(html(installation, slug))
-    file = target or installation.documents(slug) / "convention.pdf"
+    content = pdf(html(installation, slug, start))
+    name = f"convention-{start.isoformat()}.pdf" if start else "convention.pdf"
+    file = target or installation.documents(slug) / name
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_private(file, content)
@@ -78,7 +81,7 @@ def make(installation: Installation, slug: str, target: Path | None) -> Document
     digest = hashlib.sha256(content).hexdigest()
     with installation.store.transaction() as session:
         agreement = records.agreement(session, records.site(session, slug).key)
-        if agreement.signed_on is None and agreement.handed_over_on is None:
+        if start is None and agreement.signed_on is None and agreement.handed_over_on is None:
             agreement.handed_over_on = clock.today()
         eventlog.record(session, slug, "agreement document made", file=file.name, sha256=digest)
     return Document(slug, file, digest)

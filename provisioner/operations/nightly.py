@@ -6,12 +6,13 @@ A site, or a whole job, that fails stops no other (D16).
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import col, delete, select
 
 from provisioner import clock, records
+from provisioner.agreement.terms import ChangeKind
 from provisioner.errors import Busy, NeedsHand, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import failpoint, lock
@@ -19,8 +20,20 @@ from provisioner.journal.journal import Progress, holder, no_progress, stop_requ
 from provisioner.keys import CONTROL_PLANE
 from provisioner.mail import agreements, outbox
 from provisioner.mail.messages import compose
-from provisioner.model.tables import UNSENT, ChangeState, Mail, PlannedChange, Run, Site
-from provisioner.operations import alerts, backup, doctor, drill, expire, logs, remind, status, upgrade
+from provisioner.model.tables import UNSENT, Mail, Run, Site
+from provisioner.operations import (
+    agreement,
+    alerts,
+    backup,
+    doctor,
+    drill,
+    expire,
+    logs,
+    register,
+    remind,
+    status,
+    upgrade,
+)
 from provisioner.probes import host as host_probes
 from provisioner.steps.routing import refresh_edge
 
@@ -111,7 +124,7 @@ def _always(subject: str) -> Callable[[Installation], list[str]]:
 
 def _unsaved(installation: Installation) -> list[str]:
     """Return what was not backed up since the night began: begun again, a night takes only what is left."""
-    since = slot(clock.now(), installation.inventory.policy.nightly.hour)
+    since = clock.slot(clock.now(), installation.inventory.policy.nightly.hour)
     with installation.store.transaction() as session:
         left = []
         for site in records.live_sites(session):
@@ -175,40 +188,35 @@ def _remind(installation: Installation, _subjects: Sequence[str], _progress: Pro
     return [Result(slug, f"reminder {kind} queued") for slug, kind in remind.remind(installation).queued]
 
 
-def _changes(session: Session) -> Sequence[tuple[PlannedChange, Site]]:
-    query = select(PlannedChange, Site).where(
-        PlannedChange.site_id == Site.id,
-        PlannedChange.state == ChangeState.PLANNED,
-        PlannedChange.on <= clock.today(),
-    )
-    return session.exec(query.order_by(col(PlannedChange.on))).all()
-
-
 def _changing(installation: Installation) -> list[str]:
-    with installation.store.transaction() as session:
-        return [site.slug for _, site in _changes(session)]
+    return [slug for slug, _, _ in register.changes_due(installation)]
 
 
-def _propose(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    """Propose the changes whose day has come: a person does them, the night never takes a site away."""
-    with installation.store.transaction() as session:
-        return [
-            Result(site.slug, f"planned since {change.on}: {change.kind.value.replace('_', ' ')}",
-                   NeedsHand.exit_code, "docs/operator.md, planned changes")
-            for change, site in _changes(session)
-        ]  # fmt: skip
+def _change(installation: Installation, _subjects: Sequence[str], progress: Progress) -> list[Result]:
+    """Make sites read-only where the inventory allows it, and a wrong clock is no likelier; propose the rest."""
+    due = {slug: (day, kind) for slug, day, kind in register.changes_due(installation)}
+    many = sum(kind is ChangeKind.READ_ONLY for _, kind in due.values()) > remind.most(len(_sites(installation)))
+    by_itself = installation.inventory.policy.nightly.changes == "read_only" and not many
+
+    def change(slug: str) -> upgrade.Outcome:
+        day, kind = due[slug]
+        if kind is ChangeKind.READ_ONLY and by_itself:
+            until = agreement.close(installation, slug, progress).export_until
+            return upgrade.Outcome(slug, f"read-only, as planned for {day}; exports are offered until {until}")
+        hint = (
+            f"provision agreement close {slug}" if kind is ChangeKind.READ_ONLY else "docs/operator.md, planned changes"
+        )
+        return upgrade.Outcome(slug, f"planned since {day}: {kind.value.replace('_', ' ')}", NeedsHand.exit_code, hint)
+
+    return _each(installation, list(due), lambda slug: [change(slug)])
 
 
 def _renew(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    results = []
-    for subject in subjects:
-        try:
-            changed = refresh_edge(installation, installation.host(subject.removeprefix("host:")))
-        except ProvisionError as error:
-            results.append(Result(subject, error.message, error.exit_code, error.hint))
-        else:
-            results.append(Result(subject, "installed anew" if changed else "as the records want it"))
-    return results
+    def renew(subject: str) -> list[upgrade.Outcome]:
+        changed = refresh_edge(installation, installation.host(subject.removeprefix("host:")))
+        return [upgrade.Outcome(subject, "installed anew" if changed else "as the records want it")]
+
+    return _each(installation, subjects, renew)
 
 
 def _tidy_logs(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
@@ -285,7 +293,7 @@ JOBS: tuple[Job, ...] = (
     Job("expire", "kept generations whose days are over are removed", _past_their_days, _expire),
     Job("prune", "snapshots that the retention does not keep are removed", _repositories, _prune),
     Job("edge", "certificates near their end are renewed", _hosts, _renew),
-    Job("changes", "planned changes whose day has come are proposed", _changing, _propose),
+    Job("changes", "planned changes whose day has come, as policy.nightly.changes allows", _changing, _change),
     Job("remind", "what agreements call for today is queued", _to_remind, _remind),
     Job("logs", "logs of past days are compressed, those past their time dropped", _hosts, _tidy_logs),
     Job("space", "free space is recorded", _hosts, _measure),
@@ -375,20 +383,3 @@ def at_it(installation: Installation, kind: str) -> str:
     if row is None:
         return "another process is about to begin"
     return f"{row.holder} is at it since {alerts.local(row.started_at)}"
-
-
-def slot(now: datetime, hour: int, weekday: int | None = None) -> datetime:
-    """Return the newest moment, not after ``now``, at which the clock in Europe/Paris showed ``hour``.
-
-    Each day has exactly one: of an hour that comes twice the first, of one that a night leaves out the next that is.
-    """
-    day = now.astimezone(clock.PARIS).date() + timedelta(days=1)
-    while True:
-        moment = _hour_of(day, hour)
-        if moment <= now and weekday in (None, day.weekday()):
-            return moment
-        day -= timedelta(days=1)
-
-
-def _hour_of(day: date, hour: int) -> datetime:
-    return datetime(day.year, day.month, day.day, hour, tzinfo=clock.PARIS).astimezone(UTC)

@@ -41,6 +41,8 @@ RECIPES = {
     agreement.SIGN: Recipe(agreement.SIGN_STEPS, agreement.work_on),
     agreement.END: Recipe(agreement.END_STEPS, agreement.work_on),
     agreement.KEEP: Recipe(agreement.KEEP_STEPS, agreement.work_on),
+    agreement.SIGN_AGAIN: Recipe(agreement.SIGN_AGAIN_STEPS, agreement.work_on),
+    agreement.CLOSE: Recipe(agreement.CLOSE_STEPS, agreement.work_on),
     backup.KIND: Recipe(backup.STEPS, backup.work_on),
     copy_site.KIND: Recipe(copy_site.STEPS, copy_site.work_on),
     create.KIND: Recipe(create.STEPS, create.work_on),

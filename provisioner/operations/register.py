@@ -2,23 +2,23 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from sqlmodel import select
+from sqlmodel import col, select
 
 from provisioner import clock, records
 from provisioner.agreement.reminders import Reminder, reminders
-from provisioner.agreement.terms import ONE_DAY, Term, last_day, plus_months, state_on, term_on, terms
+from provisioner.agreement.terms import ONE_DAY, ChangeKind, Term, last_day, plus_months, state_on, term_on, terms
 from provisioner.errors import BadInput
 from provisioner.installation import Installation
 from provisioner.inventory import AgreementPolicy, AidPolicy
-from provisioner.model.tables import Agreement, ChangeKind, ChangeState, PlannedChange, Site
+from provisioner.model.tables import GONE, Agreement, Site
 
 YEARS = range(2000, 2101)  # of an agreement's first day
-
 WORDS = {  # what an elected member or an adviser reads, in a calendar or a spreadsheet
     "sign": "convention à signer",
     "notice_by": "dernier jour pour dénoncer la convention",
@@ -85,33 +85,41 @@ def due(installation: Installation, months: int) -> list[Due]:
         found = [
             Due(on, slug, name, state, kind, term)
             for slug, name, agreement in session.exec(
-                select(Site.slug, Site.name, Agreement).where(Site.id == Agreement.site_id)
+                select(Site.slug, Site.name, Agreement).where(
+                    Site.id == Agreement.site_id, records.of_record(), col(Site.state).not_in(GONE)
+                )
             )
-            for on, state, kind, term in _dates(agreement, today, until)
+            for on, state, kind, term in (*_dates(agreement, today, until), *_changes(agreement, until))
         ]
-        planned = select(PlannedChange, Site, Agreement).where(
-            PlannedChange.state == ChangeState.PLANNED,
-            PlannedChange.on <= until,
-            PlannedChange.site_id == Site.id,
-            Agreement.site_id == Site.id,
-        )
-        for change, site, agreement in session.exec(planned).all():
-            number = term_on(change.on, records.agreement_terms(agreement))
-            state = records.agreement_state(agreement).value
-            found.append(Due(change.on, site.slug, site.name, state, change.kind.value, number))
     return sorted(found, key=lambda item: (item.on, item.slug))
+
+
+def changes_due(installation: Installation) -> list[tuple[str, date, ChangeKind]]:
+    """Return slug, day and kind of each site's next planned change whose day has come; those due longest first."""
+    query = select(Site.slug, Agreement).where(
+        Site.id == Agreement.site_id, records.of_record(), col(Site.state).not_in(GONE)
+    )
+    with installation.store.transaction() as session:
+        closings = [(slug, records.closing_of(agreement)) for slug, agreement in session.exec(query)]
+    following = [(slug, *closing.to_come[0]) for slug, closing in closings if closing is not None]
+    return sorted((one for one in following if one[1] <= clock.today()), key=lambda one: (one[1], one[0]))
 
 
 def statement(installation: Installation, year: int) -> list[Aid]:
     """Return the value of the aid in kind that each association was given in ``year``, so far as it is signed."""
     aid = installation.inventory.policy.aid
-    query = select(Site, Agreement).where(Site.id == Agreement.site_id).order_by(Site.slug)
+    query = select(Site, Agreement).where(Site.id == Agreement.site_id, col(Agreement.signed_on).is_not(None))
     with installation.store.transaction() as session:
-        return [
-            _aid(aid, site, months, own_name=site.host_name != f"{site.slug}.{installation.inventory.domain}")
-            for site, agreement in session.exec(query)
-            if agreement.signed_on is not None and (months := _months_in_force(agreement, year)) > 0
-        ]
+        months: dict[str, set[int]] = defaultdict(set)
+        sites = {}
+        for site, agreement in session.exec(query.order_by(Site.slug)):
+            sites[site.slug] = site
+            months[site.slug] |= _months_in_force(agreement, year)
+    return [
+        _aid(aid, site, len(months[slug]), own_name=site.host_name != f"{slug}.{installation.inventory.domain}")
+        for slug, site in sites.items()
+        if months[slug]
+    ]
 
 
 def calendar(installation: Installation, items: Sequence[Due]) -> bytes:
@@ -172,11 +180,19 @@ def _dates(agreement: Agreement, today: date, until: date) -> Iterator[tuple[dat
             yield on, state_on(today, milestones, periods).value, kind, number
 
 
-def _months_in_force(agreement: Agreement, year: int) -> int:
-    """Return how many months of ``year`` the agreement was in force in, begun ones included."""
+def _changes(agreement: Agreement, until: date) -> Iterator[tuple[date, str, str, int]]:
+    closing = records.closing_of(agreement)
+    for on, kind in closing.to_come if closing else []:
+        if on <= until:
+            term = term_on(on, records.agreement_terms(agreement))
+            yield on, records.agreement_state(agreement).value, kind.value, term
+
+
+def _months_in_force(agreement: Agreement, year: int) -> set[int]:
+    """Return the months of ``year`` in which the agreement was in force, begun ones included."""
     first = max(agreement.start, date(year, 1, 1))
     last = min(last_day(records.milestones(agreement), records.agreement_terms(agreement)), date(year, 12, 31))
-    return last.month - first.month + 1 if first <= last else 0
+    return set(range(first.month, last.month + 1)) if first <= last else set()
 
 
 def _aid(rates: AidPolicy, site: Site, months: int, *, own_name: bool) -> Aid:

@@ -17,7 +17,7 @@ from provisioner.journal import lock
 from provisioner.journal.journal import stop_requested, stoppable
 from provisioner.model.tables import Run
 from provisioner.operations import nightly
-from provisioner.operations.nightly import JOBS, NIGHT, STOPPED, slot
+from provisioner.operations.nightly import JOBS, NIGHT, STOPPED
 
 SCHEDULER = "scheduler"
 TRIES = 3  # of a run that is killed each time
@@ -36,9 +36,9 @@ def kinds() -> list[str]:
 
 def wanted_since(hour: int, now: datetime) -> dict[str, datetime]:
     """Return, by kind of run, from when on there should be one."""
-    wanted = {NIGHT: slot(now, hour)}
+    wanted = {NIGHT: clock.slot(now, hour)}
     wanted |= {job.name: now - timedelta(minutes=job.minutes) for job in JOBS if job.minutes}
-    return wanted | {job.name: slot(now, hour, job.weekday) for job in JOBS if job.weekday is not None}
+    return wanted | {job.name: clock.slot(now, hour, job.weekday) for job in JOBS if job.weekday is not None}
 
 
 def is_due(since: datetime, runs: Sequence[Run], now: datetime) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from provisioner import records
+from provisioner import clock, records
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.agreement.terms import AgreementState, Term, last_day
+from provisioner.agreement.terms import ChangeKind, Closing, Term, last_day, plus_months
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
@@ -17,12 +17,13 @@ from provisioner.journal.journal import local_time, way_on
 from provisioner.mail.outbox import OPERATORS
 from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
-from provisioner.model.tables import UNFINISHED, UNSENT, Generation, Mail, MailState, Operation, Site
+from provisioner.model.tables import UNFINISHED, UNSENT, Agreement, Generation, Mail, MailState, Operation, Site
 from provisioner.operations import alerts
 from provisioner.operations.alerts import ENGINE, SERVICE, Attention
 from provisioner.probes import host as host_probes
 from provisioner.steps.site import SITE_PROGRAM, site_service
 
+SHOWN_MONTHS = 12  # a closing further ahead stands in `status SLUG` and `agreement list`
 # Two lines; by one container, whose start takes as long as either.
 _LOOK = 'php "$0" facts && exec /srv/provision/content-sha256'
 
@@ -62,6 +63,15 @@ class AgreementDetails:
 
 
 @dataclass(frozen=True)
+class Past:
+    """An agreement that another one followed."""
+
+    start: date
+    last_day: date
+    signed_on: date | None
+
+
+@dataclass(frozen=True)
 class Planned:
     """What is to become of a site, unless it is taken back."""
 
@@ -88,6 +98,7 @@ class SiteDetails:
     last_backup: datetime | None
     last_drill: datetime | None
     agreement: AgreementDetails
+    past_agreements: list[Past]
     planned: list[Planned]
     problem: str | None
 
@@ -135,7 +146,9 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         site = records.site(session, slug)
         generation = records.serving_generation(session, site.key)
         agreement = _agreement(session, site)
-        planned = [Planned(change.on, change.kind.value) for change in records.changes(session, site.key)]
+        *past, record = records.agreements(session, site.key)
+        closing = records.closing_of(record)
+        planned = [Planned(on, kind.value) for on, kind in closing.to_come] if closing else []
         backup, drill = records.last_snapshot(session, site.key), records.last_drill(session, site.key)
     facts: dict[str, Any] = {}
     content = problem = None
@@ -160,6 +173,7 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         last_backup=backup.taken_at if backup else None,
         last_drill=drill.at if drill else None,
         agreement=agreement,
+        past_agreements=[Past(one.start, _last_day(one), one.signed_on) for one in past],
         planned=planned,
         problem=problem,
     )
@@ -188,16 +202,19 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
 
 def _agreement(session: Session, site: Site) -> AgreementDetails:
     record = records.agreement(session, site.key)
-    terms = records.agreement_terms(record)
     return AgreementDetails(
         state=records.agreement_state(record).value,
         start=record.start,
         signed_on=record.signed_on,
-        terms=terms,
+        terms=records.agreement_terms(record),
         notice_on=record.notice_on,
         terminated_on=record.terminated_on,
-        last_day=last_day(records.milestones(record), terms),
+        last_day=_last_day(record),
     )
+
+
+def _last_day(record: Agreement) -> date:
+    return last_day(records.milestones(record), records.agreement_terms(record))
 
 
 def _behind(session: Session, site: Site) -> bool:
@@ -227,18 +244,24 @@ def _mails(session: Session) -> Iterator[Attention]:
 def _agreements(session: Session) -> Iterator[Attention]:
     for site in records.live_sites(session):
         agreement = records.agreement(session, site.key)
-        planned = records.changes(session, site.key)
+        closing = records.closing_of(agreement)
         if agreement.signed_on is None:
             command = f"provision agreement sign {site.slug} --on DATE"
             yield Attention(site.slug, "its agreement is not signed yet", command, pressing=False)
-        elif planned:
-            what = ", ".join(f"{change.kind.value.replace('_', '-')} on {change.on.isoformat()}" for change in planned)
-            command = f"provision agreement end {site.slug} --cancel"
-            yield Attention(site.slug, f"planned: {what}; to take it back", command, pressing=False)
-        elif records.agreement_state(agreement) is AgreementState.EXPIRED:
-            what = "its agreement has expired, the site goes on; sign a new one, or plan the closing"
-            command = f"provision agreement end {site.slug} --on DATE --termination --reason TEXT"
-            yield Attention(site.slug, what, command)
+        elif closing is not None and closing.to_come[0][0] <= plus_months(clock.today(), SHOWN_MONTHS):
+            yield _closing(site, agreement, closing)
+
+
+def _closing(site: Site, agreement: Agreement, closing: Closing) -> Attention:
+    day, kind = closing.to_come[0]
+    if kind is ChangeKind.READ_ONLY and day <= clock.today():
+        what = f"its agreement is over, the site goes on; its closing is due since {day.isoformat()}"
+        return Attention(site.slug, what, f"provision agreement close {site.slug}")
+    planned = ", ".join(f"{kind.value.replace('_', '-')} on {on.isoformat()}" for on, kind in closing.to_come)
+    ended = agreement.notice_on is not None or agreement.terminated_on is not None
+    way_back = "end {} --cancel" if ended else "sign {} --on DATE"
+    command = f"provision agreement {way_back.format(site.slug)}"
+    return Attention(site.slug, f"planned: {planned}; to take it back", command, pressing=False)
 
 
 def _on_host(installation: Installation, host: DockerHost, serving: dict[str, Generation]) -> list[Attention]:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from sqlmodel import Session, col, delete
+from sqlmodel import Session
 
 from provisioner import eventlog, records
 from provisioner.errors import ProvisionError
 from provisioner.keys import write_private
-from provisioner.model.tables import ChangeKind, ChangeState, PlannedChange, SiteState
+from provisioner.mail import agreements, outbox
+from provisioner.model.tables import Agreement, SiteState
+from provisioner.steps.closing import REOPENS
 from provisioner.steps.site import SiteWork
 
 
@@ -38,10 +40,41 @@ def record_signature(work: SiteWork) -> None:
     """Record the signature; the site is online from now on."""
     with work.installation.store.transaction() as session:
         site = records.site(session, work.slug)
-        records.agreement(session, site.key).signed_on = date.fromisoformat(work.notes["signed_on"])
+        agreement = records.agreement(session, site.key)
+        agreement.signed_on = date.fromisoformat(work.notes["signed_on"])
+        _stamp(agreement, work)
         site.state = SiteState.ONLINE
-        proof = {"copy": signed_copy(work).name, "sha256": work.notes["copy_sha256"]} if "copy" in work.notes else {}
-        eventlog.record(session, work.slug, "agreement signed", work.operation_id, on=work.notes["signed_on"], **proof)
+        on = work.notes["signed_on"]
+        eventlog.record(session, work.slug, "agreement signed", work.operation_id, on=on, **_proof(work))
+
+
+def record_successor(work: SiteWork) -> None:
+    """Record the agreement that follows the one before, which stays in the history; the site is online."""
+    with work.installation.store.transaction() as session:
+        site = records.site(session, work.slug)
+        site.state = SiteState.ONLINE
+        agreement = records.agreement(session, site.key)
+        if agreement.start != _start(work):  # else an earlier run got so far: they begin one after the other
+            agreement = records.new_agreement(work.installation.inventory, site.key, _start(work))
+            session.add(agreement)
+        agreement.signed_on = date.fromisoformat(work.notes["signed_on"])
+        _stamp(agreement, work)
+        told = {"start": work.notes["start"], **_proof(work)}
+        eventlog.record(session, work.slug, "agreement signed", work.operation_id, on=work.notes["signed_on"], **told)
+
+
+def withdraw_successor(work: SiteWork) -> None:
+    """Remove the new agreement: the one before is that of record again."""
+    with work.installation.store.transaction() as session:
+        site = records.site(session, work.slug)
+        agreement = records.agreement(session, site.key)
+        if agreement.start == _start(work):
+            session.delete(agreement)
+            site.state = SiteState.CLOSING if work.notes.get(REOPENS) else SiteState.ONLINE
+
+
+def _start(work: SiteWork) -> date:
+    return date.fromisoformat(work.notes["start"])
 
 
 def withdraw_signature(work: SiteWork) -> None:
@@ -53,26 +86,36 @@ def withdraw_signature(work: SiteWork) -> None:
 
 
 def record_end(work: SiteWork) -> None:
-    """Record notice or termination, and plan when the site becomes read-only and when it is archived."""
-    with work.installation.store.transaction() as session:
-        _set(session, work, {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes})
+    """Record notice or termination, from which the closing of the site follows; confirm a notice by mail."""
+    settings, site, url = work.installation, work.site, work.url
+    with settings.store.transaction() as session:
+        agreement = _set(
+            session, work, {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes}
+        )
+        if "notice_on" in work.notes:
+            kind = agreements.NOTICE_RECORDED
+            message = agreements.about_closing(kind, settings.inventory, agreement, site, url)
+            people = records.contacts(session, site.key)
+            outbox.post_to_each(session, settings, f"{kind} {work.operation_id}", message, people)
         what = "agreement terminated" if "terminated_on" in work.notes else "notice given"
         told = {key: work.notes[key] for key in (*_DAYS, "late_days") if key in work.notes}
         eventlog.record(session, work.slug, what, work.operation_id, **told)
 
 
 def withdraw_end(work: SiteWork) -> None:
-    """Forget notice or termination, and the closing that was planned for it."""
+    """Forget notice or termination, and with it the closing; what was to be confirmed is looked at when it leaves."""
     words = "termination_reason" if "terminated_on" in work.notes else "notice_from"
     with work.installation.store.transaction() as session:
-        session.exec(delete(PlannedChange).where(col(PlannedChange.operation_id) == work.operation_id))
         _set(session, work, {words: None, **{key: None for key in _DAYS if key in work.notes}})
 
 
 def keep(work: SiteWork) -> None:
-    """Take notice or termination back, and cancel the closing that was planned for it."""
+    """Take notice or termination back, and with it the closing; a site that was opened again is online."""
     with work.installation.store.transaction() as session:
-        _set(session, work, {key: None for key in _DAYS if key in work.notes})
+        agreement = _set(session, work, {key: None for key in _DAYS if key in work.notes})
+        if work.notes.get(REOPENS):
+            agreement.closed_on = None
+            records.site(session, work.slug).state = SiteState.ONLINE
         what = "termination taken back" if "terminated_on" in work.notes else "notice taken back"
         eventlog.record(session, work.slug, what, work.operation_id)
 
@@ -80,7 +123,12 @@ def keep(work: SiteWork) -> None:
 def end_again(work: SiteWork) -> None:
     """Put back the notice or termination that was about to be taken back, and the closing."""
     with work.installation.store.transaction() as session:
-        _set(session, work, {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes})
+        agreement = _set(
+            session, work, {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes}
+        )
+        if work.notes.get(REOPENS):
+            agreement.closed_on = date.fromisoformat(work.notes["closed_on"])
+            records.site(session, work.slug).state = SiteState.CLOSING
 
 
 def signed_copy(work: SiteWork) -> Path:
@@ -91,24 +139,25 @@ def signed_copy(work: SiteWork) -> Path:
 _DAYS = ("notice_on", "notice_ends", "terminated_on")
 
 
-def _set(session: Session, work: SiteWork, values: Mapping[str, date | None]) -> None:
-    """Change what is on record about the agreement, and with it what is planned for the site."""
+def _set(session: Session, work: SiteWork, values: Mapping[str, date | None]) -> Agreement:
+    """Change what is on record about the agreement of record, and return it."""
     agreement = records.agreement(session, records.site(session, work.slug).key)
     for key, value in values.items():
         setattr(agreement, key, value)
-    wanted: dict[ChangeKind, date] = {}
-    if agreement.notice_ends is not None or agreement.terminated_on is not None:
-        closes = records.closing_of(agreement)
-        wanted = {ChangeKind.READ_ONLY: closes.read_only, ChangeKind.ARCHIVE: closes.archive}
-    for change in records.changes(session, agreement.site_id, ChangeState.DONE):
-        wanted.pop(change.kind, None)
-    for change in records.changes(session, agreement.site_id):
-        if wanted.get(change.kind) == change.on:
-            del wanted[change.kind]
-        else:
-            change.state = ChangeState.CANCELLED
-    for kind, on in wanted.items():
-        session.add(PlannedChange(site_id=agreement.site_id, kind=kind, on=on, operation_id=work.operation_id))
+    _stamp(agreement, work)
+    return agreement
+
+
+def _stamp(agreement: Agreement, work: SiteWork) -> None:
+    """Note the day on which this was put on record: no closing that follows from it is due before the next one."""
+    if "recorded_on" in work.notes:  # not in a journal of an earlier version
+        agreement.recorded_on = date.fromisoformat(work.notes["recorded_on"])
+
+
+def _proof(work: SiteWork) -> dict[str, str]:
+    if "copy" not in work.notes:
+        return {}
+    return {"copy": signed_copy(work).name, "sha256": work.notes["copy_sha256"]}
 
 
 def _sha256(content: bytes) -> str:

@@ -20,6 +20,7 @@ from provisioner.model.names import (
     HostNames,
 )
 from provisioner.model.tables import Agreement, Contact, Drill, Generation, GenerationState, Release, Site, Snapshot
+from provisioner.steps.closing import keep_closed, rights
 from provisioner.steps.site import SiteWork, edge_image, site_service
 
 # Every line of these may be repeated.
@@ -177,6 +178,7 @@ def flip(work: SiteWork) -> None:
         with work.installation.store.transaction() as session:
             serving = records.serving_generation(session, work.site.key)
         work.note(SERVED_BEFORE, serving.number if serving else None)
+    keep_closed(work)
     _move_current(work, _FLIP, work.number)
     work.middle()
     record_flip(work, work.notes[SERVED_BEFORE], work.number)
@@ -245,9 +247,9 @@ def wake_generation(work: SiteWork, number: int) -> None:
 
 
 def thaw(work: SiteWork, number: int) -> None:
-    """Let a generation write again, as before a freeze."""
+    """Let a generation write again, as before a freeze; that of a site in closing what logging in writes."""
     names = GenerationNames(work.installation.namespace, work.slug, number)
-    mariadb.allow_writes(work.host, names.database)
+    mariadb.execute(work.host, "; ".join(rights(work, number)))
     at_sockets(work, "thaw", ["rm", "-f", f"/{names.socket_directory}/{FROZEN}"], uid=work.site.uid)
 
 

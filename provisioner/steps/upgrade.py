@@ -13,6 +13,7 @@ from provisioner.mail import messages, outbox
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import GenerationNames
 from provisioner.model.tables import GenerationState, Release
+from provisioner.steps.closing import rights
 from provisioner.steps.content import probe_generation
 from provisioner.steps.generation import (
     SERVED_BEFORE,
@@ -324,8 +325,8 @@ def _switch_container(work: SiteWork) -> OneShot:
         "user": old,
         "seconds": work.notes["freeze_seconds"],
         "patience": PATIENCE_SECONDS,
-        "allow": {str(live(work)): [mariadb.allowing(old)], str(work.number): [mariadb.allowing(new)]},
-        "forbid": [mariadb.forbidding(old)],
+        "allow": {str(number): rights(work, number) for number in (live(work), work.number)},
+        "forbid": mariadb.reading(old),
         "quiet": [mariadb.forbidding(new, "EVENT")],
         "operation": work.operation_id,
     }

@@ -11,6 +11,8 @@ import yaml
 from icalendar import Calendar
 from pypdf import PdfReader
 
+from provisioner import records
+from provisioner.model.tables import SiteState
 from tests.registry import Registry
 from tests.town import CHECKOUT, association
 
@@ -66,10 +68,11 @@ def test_late_notice_is_for_a_person_to_decide(registry: Registry) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(registry: Registry, arguments: list[str], now: str, words: str) -> None:
+    before = registry.agreement(now)
     errors = registry.run("agreement", "end", "kayane", *arguments, now=now, code=2)
     assert words in errors
     assert len(errors.splitlines()) == 1
-    assert registry.agreement(now)["planned"] == []
+    assert registry.agreement(now) == before
 
 
 def test_termination_takes_effect_on_its_day_and_can_be_taken_back(registry: Registry) -> None:
@@ -90,17 +93,47 @@ def test_the_site_of_a_termination_in_the_past_closes_tomorrow_at_the_earliest(r
     assert registry.agreement("2026-11-25T12:00")["planned"] == [("2026-11-26", "read_only"), ("2026-12-26", "archive")]
 
 
-def test_nine_years_over_asks_for_a_person_and_switches_nothing_off(registry: Registry) -> None:
-    status = registry.json("status", now="2035-09-15T00:00")
-    line = next(item for item in status["attention"] if item["subject"] == "kayane")
-    assert "expired" in line["what"]
-    assert registry.agreement("2035-09-15T00:00")["planned"] == []
-    registry.run(
-        *("agreement", "end", "kayane", "--on", "2035-09-20", "--termination", "--reason", "neuf ans"),
-        now="2035-09-16T12:00",
-    )
-    found = registry.agreement("2035-09-16T12:00")
-    assert (found["last_day"], found["planned"][0]) == ("2035-09-14", ("2035-09-17", "read_only"))
+def test_the_end_of_nine_years_is_planned_from_the_last_term_on_and_waits_for_a_person(registry: Registry) -> None:
+    closing = [("2035-09-15", "read_only"), ("2035-10-15", "archive")]
+    assert registry.agreement("2032-09-14T23:59")["planned"] == []
+    assert registry.agreement("2032-09-15T00:00")["planned"] == closing
+    for now, what, command, pressing in (
+        ("2034-09-14T12:00", None, "", False),  # a year ahead, nobody need think of it
+        ("2034-09-15T12:00", "planned: read-only on 2035-09-15", "agreement sign kayane --on DATE", False),
+        ("2035-09-15T00:00", "due since 2035-09-15", "agreement close kayane", True),
+    ):
+        lines = [
+            item
+            for item in registry.json("status", now=now)["attention"]
+            if "read-only" in item["what"] or "due since" in item["what"]
+        ]
+        assert [what in item["what"] and command in item["command"] for item in lines] == ([True] if what else [])
+        assert not lines or lines[0]["pressing"] is pressing
+    assert [i["kind"] for i in registry.json("agreement", "list", "--months", "1", now="2035-09-01T12:00")] == [
+        "expired",
+        "read_only",
+    ]
+
+
+def test_a_site_is_not_closed_before_its_day(registry: Registry) -> None:
+    with registry.installation.store.transaction() as session:
+        records.site(session, "kayane").state = SiteState.ONLINE
+    close = ("agreement", "close", "kayane", "--dry-run")
+    assert "no closing is planned" in registry.run(*close, now="2029-06-14T12:00", code=2)
+    registry.run(*NOTICE, "2029-06-14", now="2029-06-14T12:00")
+    assert "planned for 2029-09-15, not before" in registry.run(*close, now="2029-09-14T23:59", code=2)
+    assert "its site is not finished" in registry.run(*close, now="2029-09-15T00:00", code=2)
+
+
+def test_a_notice_is_confirmed_unless_it_was_taken_back_meanwhile(registry: Registry) -> None:
+    now = "2029-06-14T12:00"
+    for state in ("withdrawn", "sent"):
+        registry.run(*NOTICE, "2029-06-14", now=now)
+        if state == "withdrawn":
+            registry.run("agreement", "end", "kayane", "--cancel", now=now)
+        registry.run("mail", "retry", now=now)
+        mails = registry.json("mail", "list", now=now)[-2:]
+        assert [(mail["kind"], mail["state"]) for mail in mails] == [("notice_recorded", state)] * 2
 
 
 def test_the_policy_of_its_making_stays_with_an_agreement(registry: Registry) -> None:
@@ -260,6 +293,13 @@ def test_the_council_has_a_template_of_its_own(two: Registry) -> None:
     own.write_text("<p>\n\n{% if %}</p>\n")
     assert "convention.html.j2:3: " in two.run("agreement", "document", "kayane", code=2)
     assert not (own.parent / "kayane").exists()
+
+
+def test_the_document_of_an_agreement_to_follow(registry: Registry) -> None:
+    page = " ".join(registry.run("agreement", "document", "kayane", "--start", "2035-09-15", "--html").split())
+    assert "15 septembre 2035" in page
+    assert "14 septembre 2044" in page
+    assert registry.agreement("2026-11-25T12:00")["start"] == "2026-09-15"
 
 
 def test_a_template_cannot_fetch_anything(two: Registry) -> None:

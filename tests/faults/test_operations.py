@@ -15,7 +15,7 @@ from provisioner.operations import agreement, create, init, invite
 from tests.town import Town, association
 
 DIED = -9
-WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "pack", "fetch", "twins", "rehearse", "switch"}
+WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "pack", "fetch", "twins", "rehearse", "switch", "lock"}
 
 
 def steps_of(operation: ModuleType) -> list[str]:
@@ -260,6 +260,33 @@ def test_sign_killed_at_each_step(crowded: Town, slug: str, interrupted: Callabl
     assert crowded.json("status", slug)["agreement"]["signed_on"] == ("2026-01-02" if signed else None)
     copies = [path.read_bytes() for path in (crowded.folder / "conventions" / slug).glob("*")]
     assert copies == ([scan.read_bytes()] if signed else [])
+
+
+CLOSE = [f"{agreement.CLOSE}.{step.name}" for step in agreement.CLOSE_STEPS]
+KEEP = [f"{agreement.KEEP}.{step.name}" for step in agreement.KEEP_STEPS]
+
+
+def test_closing_and_opening_again_killed_at_each_step(crowded: Town, slug: str) -> None:
+    """Undone, the site is what it was; resumed, what was wanted; its contacts are told once."""
+    crowded.create(slug)
+    crowded.run("agreement", "sign", slug, "--on", "2026-01-02")
+    ended = ("agreement", "end", slug, "--on", "2026-01-15", "--termination", "--reason", "dissoute")
+    crowded.run(*ended, PROVISION_NOW="2026-01-20T12:00")
+    close, cancel = ("agreement", "close", slug, "--yes"), ("agreement", "end", slug, "--cancel")
+    for interrupted, steps, command, state, told in (
+        (die_undoing_each, CLOSE, close, "online", 0),
+        (die_after_each, CLOSE, close, "closing", 2),
+        (die_undoing_each, KEEP, cancel, "closing", 2),
+        (die_after_each, KEEP, cancel, "online", 2),
+    ):
+        interrupted(crowded, steps, slug, *command)
+        assert crowded.json("status", slug)["state"] == state
+        mails = [mail for mail in crowded.json("mail", "list") if (mail["site"], mail["kind"]) == (slug, "closing")]
+        assert len(mails) == told
+        host = f"{slug}.assos.localhost"
+        refused = crowded.request("POST", host, "/wp-comments-post.php").status == 403
+        assert refused is (state == "closing")
+        assert crowded.is_well()
 
 
 def invitations(town: Town, slug: str) -> list[str]:

@@ -60,7 +60,7 @@ def values(name: str) -> dict[str, dict[str, Any]]:
     dates = {"start": date(2026, 1, 1), "term_years": 3, "term_end": TERM_END, "deadline": DEADLINE, "cap_end": CAP_END,
              "next_start": date(2029, 1, 1), "next_end": NEXT_END, "next_is_last": False}  # fmt: skip
     link = f"{url}/wp-login.php?action=rp&key=0123&login=presidence"
-    closing = {"url": url, "closes_on": date(2029, 3, 1), "kept_until": date(2030, 3, 1), "term_end": TERM_END}
+    closing = {"url": url, "closes_on": date(2029, 1, 1), "export_until": date(2029, 3, 1), "term_end": TERM_END}
     return {
         "invitation": {**known, "contact": people(name)[0], "url": url, "link": link, "valid_until": date(2026, 12, 1)},
         "choice": {**known, **dates, "day": DEADLINE},
@@ -72,8 +72,8 @@ def values(name: str) -> dict[str, dict[str, Any]]:
         "contacts": {**known, "contacts": people(name)},
         "administrator_alone": {**known, "contacts": people(name)},
         "upgraded": {**known, "contact": people(name)[0], "url": url, "wordpress": "7.1.3"},
-        "notice_recorded": {**known, "given_on": date(2028, 7, 1), "term_end": TERM_END, "day": TERM_END},
-        "closing": {**known, **closing, "day": closing["closes_on"]},
+        "notice_recorded": {**known, **closing, "given_on": date(2028, 7, 1), "day": TERM_END},
+        "closing": {**known, **closing, "day": closing["export_until"]},
         "test": {"council": COUNCIL, "today": date(2028, 7, 1)},
         "incident": {"incident": incident(name), "local": local, "seen_at": WHEN},
         "nightly": {

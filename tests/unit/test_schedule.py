@@ -5,10 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.clock import PARIS
+from provisioner.clock import PARIS, slot
 from provisioner.model.tables import Run
 from provisioner.operations.alerts import days_until_full
-from provisioner.operations.nightly import slot
 from provisioner.operations.serve import TRIES, is_due
 
 YEARS = datetime.fromisoformat("2025-01-01"), datetime.fromisoformat("2031-01-01")  # hypothesis wants them naive

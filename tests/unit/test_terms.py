@@ -1,5 +1,6 @@
 """The agreement's dates: the vectors of CONTEXT.md, and rules over all dates against an independent oracle."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 
@@ -9,14 +10,14 @@ from hypothesis import strategies as st
 
 from provisioner.agreement.terms import (
     AgreementState,
-    Closing,
+    ChangeKind,
     EventKind,
     Milestones,
-    closing,
     events,
     last_day,
     notice_deadline,
     notice_on,
+    planned_closing,
     state_at,
     state_on,
     term_on,
@@ -174,8 +175,70 @@ def test_notice_ends_the_term_in_which_it_is_given(start: date, months: int, dat
     assert notice_on(periods[2].start, periods) is None
 
 
-def test_closing_begins_on_the_day_after_the_last() -> None:
-    assert closing(date(2028, 2, 29), 30) == Closing(date(2028, 3, 1), date(2028, 3, 31))
+@given(DAYS, NOTICE, st.integers(15, 365), st.data())
+def test_a_site_closes_only_after_its_agreement_and_after_a_night_to_see_it_coming(
+    start: date, months: int, days: int, data: st.DataObject
+) -> None:
+    """Against the states: planned exactly when nothing renews the agreement; never while it is in force."""
+    periods = terms(start, term_years=3, count=3, notice_months=months)
+    life = st.dates(start, periods[-1].end + DAY * 400)
+    notice = data.draw(st.none() | st.dates(start, periods[1].end))
+    given_notice = notice_on(notice, periods) if notice else None
+    recorded = data.draw(st.none() | life)
+    milestones = Milestones(
+        signed=data.draw(st.none() | st.just(start)),
+        notice=notice,
+        notice_ends=given_notice.ends if given_notice else None,
+        terminated=data.draw(st.none() | life),
+        recorded=recorded,
+    )
+    day = data.draw(life)
+    planned = planned_closing(day, milestones, periods, days)
+    state = state_on(day, milestones, periods)
+    if state in (AgreementState.FINAL_TERM, AgreementState.NOTICE_GIVEN, *ENDED):
+        assert planned is not None
+    if planned is None:
+        assert state in (AgreementState.DRAFT, AgreementState.ACTIVE)
+        return
+    assert milestones.signed is not None
+    assert state_on(planned.read_only, milestones, periods) in ENDED
+    assert recorded is None or planned.read_only > recorded
+    earlier = planned.read_only - DAY
+    assert earlier == recorded or state_on(earlier, milestones, periods) not in ENDED
+    assert planned.archive == max(planned.read_only, day) + timedelta(days=days)
+    assert planned.to_come == [(planned.read_only, ChangeKind.READ_ONLY), (planned.archive, ChangeKind.ARCHIVE)]
+    # What a person did late gives no day less to export.
+    late = planned.read_only + timedelta(days=data.draw(st.integers(0, 60)))
+    done = planned_closing(late, replace(milestones, closed=late), periods, days)
+    assert done is not None
+    assert done.to_come == [(late + timedelta(days=days), ChangeKind.ARCHIVE)]
+    assert (done.export_until - late).days == days - 1
+
+
+@pytest.mark.parametrize(
+    ("milestones", "day", "read_only"),
+    [
+        (Milestones(), "2035-09-15", None),
+        (Milestones(signed=date(2026, 9, 1)), "2032-09-14", None),
+        (Milestones(signed=date(2026, 9, 1)), "2032-09-15", "2035-09-15"),
+        (
+            Milestones(date(2026, 9, 1), date(2026, 9, 1), date(2029, 6, 14), date(2029, 9, 14)),
+            "2029-06-14",
+            "2029-09-15",
+        ),
+        (Milestones(signed=date(2026, 9, 1), terminated=date(2027, 2, 1)), "2027-01-10", "2027-02-01"),
+        (
+            Milestones(signed=date(2026, 9, 1), terminated=date(2027, 2, 1), recorded=date(2027, 3, 5)),
+            "2027-03-05",
+            "2027-03-06",
+        ),
+    ],
+    ids=["never signed", "renewed", "last term", "notice", "termination", "termination of the past"],
+)
+def test_what_is_planned_for_a_site(milestones: Milestones, day: str, read_only: str | None) -> None:
+    periods = terms(date(2026, 9, 15), term_years=3, count=3, notice_months=3)
+    planned = planned_closing(date.fromisoformat(day), milestones, periods, 30)
+    assert (planned.read_only.isoformat() if planned else None) == read_only
 
 
 def test_renewal_is_an_event_and_notice_stops_it() -> None:

@@ -41,18 +41,47 @@ add_filter('default_user_metadata', static function ($value, int $user, string $
     return $single ? $known : [$known];
 }, 10, 4);
 
-// While the site is being copied (gate.php) nothing is written. What WordPress notes for itself while a page is read
-// is left out; an address with a query that writes anything else was meant to change something, and is refused.
+// While the site is being copied, or in closing (gate.php), nothing is written. What WordPress notes for itself while a
+// page is read is left out; an address with a query that writes anything else was meant to change something, and is
+// refused. Where one may log in, that alone is written.
 if (isset($GLOBALS['provision_refuse'])) {
     add_filter('query', static function (string $query): string {
+        global $wpdb;
         if (preg_match('/^[\s(]*(?:INSERT|UPDATE|DELETE|REPLACE|TRUNCATE|ALTER|CREATE|DROP)\b/i', $query) !== 1) {
             return $query;
         }
-        if (($_SERVER['QUERY_STRING'] ?? '') !== '' && !str_contains($query, $GLOBALS['wpdb']->options)) {
+        $notes = [$wpdb->options];
+        if (isset($GLOBALS['provision_closed'])) {
+            if (($_SERVER['SCRIPT_NAME'] ?? '') === '/wp-login.php') {
+                $logs_in = preg_match("/^(?:INSERT INTO|UPDATE|DELETE FROM)\\s+`?(?:$wpdb->users|$wpdb->usermeta)`?\\s/", ltrim($query));
+                return $logs_in === 1 ? $query : '';
+            }
+            $notes[] = $wpdb->usermeta;
+        }
+        if (($_SERVER['QUERY_STRING'] ?? '') !== '' && array_filter($notes, static fn (string $table): bool => str_contains($query, $table)) === []) {
             ($GLOBALS['provision_refuse'])();
         }
         return '';
     }, PHP_INT_MAX);
+}
+
+// In closing, whoever logs in may look around and export: there is nothing to press that would be refused.
+if (isset($GLOBALS['provision_closed'])) {
+    add_filter('user_has_cap', static fn (array $allowed): array => array_intersect_key($allowed, ['read' => true, 'level_0' => true, 'export' => true]), PHP_INT_MAX);
+    // Tools belong to authors; where exporting is all that is left of them, and has taken their place, it would be hidden.
+    add_action('admin_menu', static function (): void {
+        foreach ($GLOBALS['menu'] as $place => $item) {
+            if (in_array($item[2], ['tools.php', 'export.php'], true)) {
+                $GLOBALS['menu'][$place][1] = 'export';
+            }
+        }
+    }, PHP_INT_MAX);
+    add_filter('comments_open', '__return_false', PHP_INT_MAX);
+    add_action('admin_notices', static function (): void {
+        $until = esc_html($GLOBALS['provision_closed']['until']);
+        $export = current_user_can('export') ? ' <a href="' . esc_url(admin_url('export.php')) . '">Exporter les contenus</a>' : '';
+        echo "<div class=\"notice notice-warning\"><p>La convention de votre association a pris fin : le site est en lecture seule jusqu’au $until.$export</p></div>";
+    });
 }
 
 // Core's version is the council's business, and changes with the image.
