@@ -2,14 +2,17 @@
 
 import json
 import os
+import socket
+import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.catchers import Catcher
 from tests.doors import Editor, SlowUpload, Traffic, add_plugin, install
+from tests.faults.test_world import Command
 from tests.full_site import OBJECTS, FullSite
 from tests.town import Town
 
@@ -275,32 +278,79 @@ def test_a_fleet_stops_at_its_second_failure_and_goes_on_later(old_town: Town) -
     }
 
 
+# Mails, calls and plans for each second, on the front page and in its own plan; notes what came of it.
+TALKATIVE = """<?php
+/* Plugin Name: Bavarde */
+function bavarde(string $when): void {
+    $by_smtp = function ($mailer): void {
+        $mailer->isSMTP();
+        [$mailer->Host, $mailer->Port, $mailer->Timeout] = ['127.0.0.1', %(smtp)d, 2];
+    };
+    add_action('phpmailer_init', $by_smtp);
+    $reached = (int) wp_mail('presidence@example.org', 'Bonjour', 'Bonjour');
+    remove_action('phpmailer_init', $by_smtp);
+    $call = curl_init('http://127.0.0.1:%(http)d/');
+    curl_setopt_array($call, [CURLOPT_RETURNTRANSFER => true, CURLOPT_TIMEOUT => 2]);
+    $reached += (int) (curl_exec($call) !== false);
+    $reached += (int) wp_mail('presidence@example.org', 'Bonjour', 'Bonjour');
+    $GLOBALS['wpdb']->insert('wp_bavarde', ['moment' => $when, 'reached' => $reached]);
+}
+add_filter('wp_mail_from', fn () => 'site@example.org');
+add_filter('cron_schedules', fn ($known) => $known + ['souvent' => ['interval' => 1, 'display' => 'Souvent']]);
+add_action('init', function () {
+    if (!wp_next_scheduled('bavarde')) { wp_schedule_event(time(), 'souvent', 'bavarde'); }
+});
+add_action('bavarde', fn () => bavarde('cron'));
+add_action('template_redirect', function () { if (is_front_page()) { bavarde('page'); } });
+"""
+
+
+def spoken(town: Town, number: int, when: str) -> int:
+    """Return how often the plugin tried to reach somebody; it never did."""
+    asked = f"SELECT reached FROM {database('jumeaux', number)}.wp_bavarde WHERE moment = '{when}'"
+    rows = town.sql(asked).splitlines()
+    assert set(rows) <= {"0"}
+    return len(rows)
+
+
 def test_twins_call_nobody_and_run_no_cron(old_town: Town) -> None:
-    """C7: seen while both of them live."""
+    """C7: seen while both of them live, after their rehearsal; the ticker makes a round meanwhile."""
     old_town.create("jumeaux")
-    process = old_town.start(
-        "upgrade", "jumeaux", "--to", "6.8", "--yes", PROVISION_FAILPOINT="upgrade.rehearse:middle:stop"
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    with Catcher(b"220 catcher ESMTP\r\n") as smtp, Catcher() as http:
+        source = TALKATIVE % {"smtp": smtp.port, "http": http.port}
+        add_plugin(old_town, "jumeaux", "bavarde", source)
+        old_town.sql(f"CREATE TABLE {database('jumeaux', 1)}.wp_bavarde (moment VARCHAR(9), reached INT)")
+        assert old_town.get("jumeaux").status == 200  # plans it
+        at = "upgrade.dismantle:before:stop"
+        command = Command(old_town, "upgrade", "jumeaux", "--to", "6.8", "--yes", PROVISION_FAILPOINT=at)
+        command.wait_until_stopped(180)
         label = [f"provision.namespace={old_town.namespace}", "provision.role=twin"]
         seen = old_town.docker().containers.list(filters={"label": label})
+        numbers = [int(twin.labels["provision.generation"]) for twin in seen]
         assert len(seen) == 2
-        for twin in seen:
+        for twin, number in zip(seen, numbers, strict=True):
             assert twin.attrs["HostConfig"]["NetworkMode"] == "none"
             assert twin.attrs["HostConfig"]["RestartPolicy"]["Name"] == "no"
-            name = database("jumeaux", int(twin.labels["provision.generation"]))
-            granted = old_town.sql(f"SHOW GRANTS FOR {name}@localhost")
-            assert "EVENT" not in granted
+            assert "EVENT" not in old_town.sql(f"SHOW GRANTS FOR {database('jumeaux', number)}@localhost")
             assert twin.exec_run(["test", "-e", "/run/activity"]).exit_code == 1  # what happens there is nobody's doing
             assert twin.exec_run(["sh", "-c", "echo trace > /srv/wordpress/wp-content/uploads/trace"]).exit_code == 0
+            assert spoken(old_town, number, "page") > 0
         assert not (old_town.data_root / "sites/jumeaux/media/trace").exists()
         assert os.readlink(old_town.data_root / "run/sites/jumeaux/current") == "1"
-    finally:
-        process.kill()
-        process.wait()
-    old_town.run("undo", "jumeaux", "--yes")
+        rehearsed = [spoken(old_town, number, "cron") for number in numbers]
+        assert min(rehearsed) > 0  # a rehearsal runs what is planned, and looks at what comes of it
+        before = spoken(old_town, 1, "cron")
+        round_of_the_ticker = ["docker", "exec", f"{old_town.namespace}.cron", "timeout", "10", "ticker"]
+        subprocess.run(round_of_the_ticker, check=False, timeout=60)  # its rounds do not end
+        assert spoken(old_town, 1, "cron") > before
+        assert [spoken(old_town, number, "cron") for number in numbers] == rehearsed
+        command.go_on()
+        assert command.end().code == 0
+        assert (smtp.caught, http.caught) == ([], [])
+        deadline = time.monotonic() + 20
+        for catcher in (smtp, http):  # they would have heard it
+            socket.create_connection(("127.0.0.1", catcher.port), 5).close()
+            while not catcher.caught:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
     assert old_town.is_well()

@@ -34,6 +34,8 @@ class SecondEngine:
         self.run = Path(f"/run/{self.root.name}")
         self.url = f"unix://{self.run}/docker.sock"
         self._bridge = f"te-{number}"
+        # Of the range for benchmarks, which no network uses: not one that may be the machine's own, or its gateway's.
+        self._address = f"198.18.{int(number[:2], 16)}.1/24"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -67,7 +69,7 @@ class SecondEngine:
         """Make a bridge of its own: told to have none, an engine deletes docker0, which is the machine's."""
         if not Path(f"/sys/class/net/{self._bridge}").exists():
             subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
-            subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", self._bridge], check=True)
+            subprocess.run(["ip", "address", "add", self._address, "dev", self._bridge], check=True)
 
     def _spawn(self, *command: str) -> None:
         with (self.root / f"{command[0]}.log").open("ab") as log:

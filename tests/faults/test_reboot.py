@@ -13,8 +13,13 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from provisioner.adapters import images
+from provisioner.installation import Installation
+from tests.derived import derived_release
+from tests.doors import Traffic, install
 from tests.faults.second_engine import SecondEngine
-from tests.faults.test_operations import check_converged
+from tests.faults.test_operations import DIED, check_converged
+from tests.faults.test_upgrade import FREEZE_SECONDS, impatient
 from tests.faults.test_world import Command, stopped
 from tests.town import Town
 
@@ -35,10 +40,13 @@ def engine(town: Town) -> Iterator[SecondEngine]:
 
 
 def _images(town: Town) -> list[str]:
-    """Return the names of the images that the session's town runs on, and of their bases."""
+    """Return the names of the images that the session's town runs on, of what makes backups, and of their bases."""
     client = town.docker()
+    installation = Installation.open(town.inventory)
+    backup = images.ensure_service_image(installation.host("local"), installation.inventory, "backup")
     label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
     wanted = {container.attrs["Image"] for container in client.containers.list(filters=label)}
+    wanted.add(backup)
     wanted |= {release["image"] for release in town.json("release", "list") if release["image"]}
     names = [name for image in client.images.list() if image.id in wanted for name in image.tags]
     return names + [name for image in client.images.list("provision/base") for name in image.tags if "trixie" in name]
@@ -157,6 +165,66 @@ def test_the_engine_is_restarted_in_the_middle_of_a_create(living: Town, engine:
     ended = command.end()
     assert ended.code == 0, ended.said
     check_converged(living, "meanwhile", before, exists=True)
+
+
+@pytest.fixture(scope="module")
+def noting(living: Town) -> None:
+    """Have kayane note what it is sent."""
+    install(living, "kayane")
+
+
+@pytest.fixture
+def frozen(living: Town, noting: None) -> Iterator[dict[str, str]]:
+    """The environment in which an upgrade of kayane, to another image of its release, has a freeze of some seconds."""
+    with derived_release(living, "6.8"):
+        yield impatient(living)
+
+
+def await_writes(town: Town, seconds: float) -> None:
+    """Check that kayane takes writes within so many seconds, keeps them, and that every read is well meanwhile."""
+    deadline = time.monotonic() + seconds
+    with Traffic(town, "kayane") as traffic:
+        while len(traffic.accepted) < 3 or traffic.reads <= 20:
+            assert time.monotonic() < deadline, "it does not write again"
+            time.sleep(0.1)
+    traffic.check(1)
+
+
+def test_the_engine_is_restarted_while_a_site_is_frozen(
+    living: Town, engine: SecondEngine, frozen: dict[str, str]
+) -> None:
+    """A6, A12: the freeze ends at its deadline though neither engine nor control plane are there; nothing is lost."""
+    at = "upgrade.switch:middle:stop"
+    command = Command(living, "upgrade", "kayane", "--to", "6.8", "--json", **frozen, PROVISION_FAILPOINT=at)
+    command.wait_until_stopped(180)
+    with Traffic(living, "kayane") as traffic:
+        engine.restart()
+        while traffic.reads <= 20:
+            time.sleep(0.1)
+    traffic.check(1)
+    assert {door for door, *_ in traffic.refused} == {"form", "get", "rest", "override", "ajax"}
+    await_writes(living, FREEZE_SECONDS + 10)
+    command.go_on()
+    ended = command.end()
+    assert (ended.code, "the freeze reached its deadline" in ended.output) == (1, True), ended
+    await_writes(living, 30)
+    assert living.is_well()
+
+
+def test_a_power_cut_under_a_freeze(living: Town, engine: SecondEngine, frozen: dict[str, str]) -> None:
+    """A3, C4: everything dies at once; after the boot the site writes again by itself, nobody types anything."""
+    at = "upgrade.switch:middle:kill"
+    living.run("upgrade", "kayane", "--to", "6.8", "--yes", code=DIED, **frozen, PROVISION_FAILPOINT=at)
+    restore = without_control_plane(living)
+    try:
+        engine.reboot()
+        wait_until_all_serve(living, AFTER_A_REBOOT)
+        await_writes(living, FREEZE_SECONDS + 10)
+    finally:
+        restore()
+    living.run("undo", "kayane", "--yes")
+    await_writes(living, 30)
+    assert living.is_well()
 
 
 @pytest.mark.acceptance

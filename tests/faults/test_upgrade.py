@@ -325,25 +325,34 @@ def locked(town: Town, table: str) -> Iterator[None]:
         session.stdin.close()
 
 
-def test_the_upgrade_of_a_locked_database_is_given_up(old_town: Town, tried: str) -> None:
-    """C5: the lock outlasts every statement that waits for it."""
+@pytest.mark.parametrize("killed", [False, True], ids=["locked", "killed"])
+def test_the_upgrade_of_a_locked_database_is_given_up(old_town: Town, tried: str, killed: bool) -> None:
+    """C5: the lock outlasts every statement that waits for it; or what waits is killed."""
     command = stopped(old_town, tried, "upgrade.rehearse:before", **brisk(old_town))
     mine = [name for name in old_town.sql("SHOW DATABASES").split() if name.startswith(f"{tried}_")]
     newest = max(mine, key=lambda name: int(name.rpartition("_")[2]))
     with held_back(old_town, tried, command) as outcome, locked(old_town, f"{newest}.wp_options"):
         command.go_on()
-        await_upgrade(old_town, newest.rpartition("_")[2])
-    assert "max_statement_time exceeded" in outcome["differences"][0]
+        await_upgrade(old_town, newest.rpartition("_")[2], killed)
+    assert ("exit code 137" if killed else "max_statement_time exceeded") in outcome["differences"][0]
 
 
-def await_upgrade(town: Town, number: str) -> None:
-    """Wait until the upgrade of a twin's database has begun, and is over."""
+def await_upgrade(town: Town, number: str, kill: bool) -> None:
+    """Wait until the upgrade of a twin's database waits for the lock, and then kill it, or wait until it is over."""
     labels = [f"provision.namespace={town.namespace}", f"provision.generation={number}"]
     filters: dict[str, str | list[str] | bool] = {"label": labels, "name": "upgrade"}
     deadline = time.monotonic() + REACHED
-    while not town.docker().containers.list(filters=filters):
+    while not (running := town.docker().containers.list(filters=filters)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    waits = (
+        f"SELECT COUNT(*) FROM information_schema.processlist WHERE db LIKE '%\\_{number}' AND state LIKE 'Waiting%'"
+    )
+    while kill and town.sql(waits) == "0\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    if kill:
+        running[0].kill()
     while town.docker().containers.list(filters=filters):
         assert time.monotonic() < deadline
         time.sleep(0.1)
