@@ -31,6 +31,12 @@ POST = (
 OBJECTS = """
 CREATE TABLE wp_carnet (id INT PRIMARY KEY AUTO_INCREMENT, note TEXT) ENGINE=InnoDB;
 CREATE TABLE wp_carnet_old (id INT PRIMARY KEY, note VARCHAR(200), FULLTEXT (note)) ENGINE=MyISAM;
+CREATE TABLE wp_carnet_before (
+    id INT PRIMARY KEY, note VARCHAR(99) CHARACTER SET latin1 COLLATE latin1_german2_ci,
+    more TEXT CHARACTER SET utf8mb3 COLLATE utf8mb3_general_ci, raw BLOB, twice INT AS (id * 2) STORED,
+    at DATETIME NOT NULL DEFAULT '0000-00-00 00:00:00'
+) ENGINE=InnoDB DEFAULT CHARSET=latin1;
+INSERT INTO wp_carnet_before (id, note, more, raw) VALUES (1, 'déjà vu', 'œuvre', X'00FF27225C0A1A0D');
 INSERT INTO wp_carnet (note) SELECT CONCAT('élève ', seq, ' 🎒') FROM seq_1_to_1000;
 INSERT INTO wp_carnet_old SELECT seq, CONCAT('CREATE DEFINER=`x`@`y` ', seq, '\\n(1),') FROM seq_1_to_300;
 CREATE VIEW wp_carnet_view AS SELECT id, note FROM wp_carnet WHERE id > 10;

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.full_site import FullSite
@@ -11,17 +12,18 @@ from tests.town import SECONDS, Town, association
 
 SITES = 50
 CHANGED = 3  # about 5 %
-# Reads and writes a row of an InnoDB table again and again, as the server's administrator beside the site; prints
-# the longest answer, in milliseconds.
+MYISAM_MB = 50
+# Writes and reads a row of a table again and again, as the server's administrator beside the site; prints the
+# longest answer, in milliseconds.
 CLIENT = """
 import os, sys, time, pymysql
 os.setegid(20100); os.seteuid(20100)
 link = pymysql.connect(unix_socket="/run/mysqld/mysqld.sock", user="mysql", database=sys.argv[1], autocommit=True)
 cursor, longest, end = link.cursor(), 0.0, time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
-    for query in ("UPDATE wp_carnet SET note = 'x' WHERE id = 1", "SELECT COUNT(*) FROM wp_posts WHERE ID < 100"):
+    for query in ("UPDATE {} SET note = 'x' WHERE id = 1", "SELECT note FROM {} WHERE id = 2"):
         began = time.monotonic()
-        cursor.execute(query)
+        cursor.execute(query.format(sys.argv[3]))
         longest = max(longest, time.monotonic() - began)
     time.sleep(0.002)
 print(longest * 1000)
@@ -60,13 +62,13 @@ def plain_tools(site: FullSite, folder: Path) -> tuple[float, int]:
     return time.monotonic() - began, archive.stat().st_size
 
 
-def longest_answer(site: FullSite, *, beside_backup: bool) -> float:
+def longest_answer(site: FullSite, table: str, *, beside_backup: bool) -> float:
     """Return the milliseconds of the longest read or write of a client, beside a backup or alone."""
     image = site.town.docker().images.list(name="provision/backup")[0].id or ""
     command = [
         "docker", "run", "--rm", "--network", "none", "--label", f"provision.namespace={site.town.namespace}",
         "-v", f"{site.town.data_root}/run/database:/run/mysqld", "--entrypoint", "python3", image,
-        "-c", CLIENT, site.database(), "8",
+        "-c", CLIENT, site.database(), "12", table,
     ]  # fmt: skip
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     if beside_backup:
@@ -76,7 +78,7 @@ def longest_answer(site: FullSite, *, beside_backup: bool) -> float:
     return float(output)
 
 
-def many_sites(town: Town) -> list[str]:
+def many_sites(town: Town, _folder: Path) -> list[str]:
     """Return the rows of the table about a night of many small sites."""
     slugs = [f"many-{number}" for number in range(SITES)]
     town.run("create", "--from", town.describe(*(association(slug) for slug in slugs)))
@@ -85,16 +87,24 @@ def many_sites(town: Town) -> list[str]:
         upload = town.data_root / "sites" / slug / "media" / "new.bin"
         upload.write_bytes(b"photo" * 100_000)
         town.sql(f"UPDATE {slug.replace('-', '_')}_1.wp_posts SET post_content = CONCAT(post_content, 'x')")
-    changed, changed_bytes = night(town, *slugs[:CHANGED])
-    same, same_bytes = night(town)
-    return [
+    before = {slug: folder_bytes(town.folder / "backups" / slug) for slug in slugs}
+    began = time.monotonic()
+    seconds = {one["slug"]: one["seconds"] for one in town.json("backup", "--all")}
+    whole = time.monotonic() - began
+    grown = {slug: folder_bytes(town.folder / "backups" / slug) - size for slug, size in before.items()}
+    rows = [
         f"| first backup, per site, {SITES} small sites | {first / SITES:.2f} s | "
-        f"{first_bytes / SITES / 2**20:.2f} MiB written | – |",
-        f"| unchanged site, {SITES} by one command | {same / SITES:.2f} s | "
-        f"{same_bytes / SITES / 1024:.1f} KiB written | 1.5 s |",
-        f"| changed site, {CHANGED} by one command | {changed / CHANGED:.2f} s | "
-        f"{changed_bytes / CHANGED / 1024:.1f} KiB written | 1.5 s |",
+        f"{first_bytes / SITES / 2**20:.2f} MiB written | – |"
     ]
+    for kind, some in (("unchanged", slugs[CHANGED:]), ("changed", slugs[:CHANGED])):
+        # Some sites are worked on at the same time: each has its share of the night.
+        share = whole * sum(seconds[slug] for slug in some) / sum(seconds.values()) / len(some)
+        written = sum(grown[slug] for slug in some) / len(some)
+        rows.append(
+            f"| a night of {SITES} sites of which {CHANGED} changed: per {kind} site | {share:.2f} s | "
+            f"{written / 1024:.1f} KiB written | 1.5 s |"
+        )
+    return rows
 
 
 def large_site(town: Town, folder: Path) -> list[str]:
@@ -107,17 +117,23 @@ def large_site(town: Town, folder: Path) -> list[str]:
     seconds, grown = night(town, site.slug)
     forget_read_files()
     plain, size = plain_tools(site, folder)
-    alone, beside = longest_answer(site, beside_backup=False), longest_answer(site, beside_backup=True)
+    alone, beside = (longest_answer(site, "wp_carnet", beside_backup=backup) for backup in (False, True))
+    town.sql(
+        f"USE {site.database()}; CREATE TABLE wp_carnet_large (id INT PRIMARY KEY, note TEXT) ENGINE=MyISAM; "
+        f"INSERT INTO wp_carnet_large SELECT seq, REPEAT(SHA2(seq, 512), 8) FROM seq_1_to_{MYISAM_MB * 1000}"
+    )
+    locked = longest_answer(site, "wp_carnet_large", beside_backup=True)
     return [
         f"| 500 MiB, unchanged, nothing cached, time | {seconds:.2f} s | `mariadb-dump` + `tar.zst` {plain:.2f} s: "
         f"ratio {seconds / plain:.2f} | 0.5 |",
         f"| 500 MiB, unchanged, bytes | {grown / 2**20:.2f} MiB | {size / 2**20:.0f} MiB: ratio {grown / size:.4f} "
         "| 0.02 |",
         f"| longest read or write beside a backup | {beside:.0f} ms | {alone:.0f} ms with no backup | 200 ms |",
+        f"| … of a MyISAM table of {MYISAM_MB} MB | {locked:.0f} ms | – | – |",
     ]
 
 
-def restored_site(town: Town) -> list[str]:
+def restored_site(town: Town, _folder: Path) -> list[str]:
     """Return the row about restoring a site of 100 MiB that was lost, until HTTPS answers."""
     site = FullSite(town, "lost", 100, 200, 450 * 1024, 10)
     town.create(site.slug)
@@ -134,17 +150,25 @@ def restored_site(town: Town) -> list[str]:
     return [f"| restore of 100 MiB until HTTPS answers | {answered:.2f} s | – | 15 s |"]
 
 
+PARTS: dict[str, Callable[[Town, Path], list[str]]] = {
+    "large": large_site,
+    "restore": restored_site,
+    "many": many_sites,
+}
+
+
 def main() -> None:
-    """Print the table; write nothing."""
+    """Print the table, row by row as they are measured; the arguments name parts of it."""
+    sys.stdout.write("\n| backups | figure | baseline, same run | bound |\n| --- | --- | --- | --- |\n")
     with tempfile.TemporaryDirectory(prefix="provision-bench-") as folder:
         town = Town(Path(folder))
         try:
             town.init()
-            rows = [*large_site(town, Path(folder)), *restored_site(town), *many_sites(town)]
+            for part in sys.argv[1:] or PARTS:
+                sys.stdout.write("\n".join(PARTS[part](town, Path(folder))) + "\n")
+                sys.stdout.flush()
         finally:
             town.remove()
-    sys.stdout.write("\n| backups | figure | baseline, same run | bound |\n| --- | --- | --- | --- |\n")
-    sys.stdout.write("\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

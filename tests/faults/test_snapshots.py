@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,8 @@ from provisioner.journal.step import Step
 from provisioner.operations import backup, copy_site, drill, restore
 from provisioner.steps.site import SiteWork
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
-from tests.faults.test_world import Command
+from tests.faults.test_world import Command, variant
+from tests.faults.wire import How, Wire
 from tests.town import Town
 
 SITE = "kayane"
@@ -316,6 +318,26 @@ def test_copy_interrupted_anywhere(place: Place, point: str, action: str, what: 
         town.run(what, slug, *(["--yes"] if what == "undo" else []))
     check_copied(place, slug, before, made=what == "resume")
     place.check(content, town.belongings(), serving)
+
+
+# A6: the wire to the engine
+
+
+@pytest.mark.parametrize(("how", "path"), [("half", "take/logs"), ("answer", "take/wait")])
+def test_wire_cut_during_a_backup(place: Place, tmp_path: Path, how: How, path: str) -> None:
+    """What was cut is asked again: the snapshot that is recorded is the one that was taken."""
+    town, content, serving, before, known = (
+        place.town, place.content, place.serving, place.town.belongings(), place.taken,
+    )  # fmt: skip
+    with Wire(tmp_path / "engine.sock") as wire:
+        wire.cut(how, path=path)
+        behind = variant(town, host={"engine": wire.url}, backup={"target": str(town.folder / "backups")})
+        ended = Command(town, "backup", SITE, "--json", **behind).end()
+        assert ended.code == 0, ended.said
+        assert wire.cuts == 1
+    newest = town.json("status", SITE, "--snapshots")[-1]
+    assert (newest["recorded"], place.taken) == (True, known + 1)
+    place.check(content, before, serving)
 
 
 # A9: two at once
