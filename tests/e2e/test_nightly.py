@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from provisioner.clock import PARIS
+from tests.faults.test_repositories import corrupt
 from tests.town import Town, free_port
 
 DIED = -9
@@ -87,12 +88,11 @@ def test_a_killed_night_is_begun_again_and_does_what_is_left(night: Town) -> Non
 
 @contextmanager
 def broken(town: Town, slug: str) -> Iterator[None]:
-    """A site whose database lacks a table and whose container is gone."""
+    """A site that has a damaged table, and whose container does not run."""
     site = town.docker().containers.get(f"{town.namespace}.site.{slug}.1")
-    town.sql(f"RENAME TABLE {slug}_1.wp_posts TO {slug}_1.lost")
-    site.stop(timeout=1)
-    yield
-    town.sql(f"RENAME TABLE {slug}_1.lost TO {slug}_1.wp_posts")
+    with corrupt(town, slug):
+        site.stop(timeout=1)
+        yield
     site.start()
     until(lambda: town.get(slug).status == 200)
 

@@ -418,7 +418,7 @@ def test_what_a_snapshot_lacks_fails_its_drill(night: Town, lacking: str) -> Non
 def test_a_night_on_which_much_goes_wrong(night: Town) -> None:
     """D3, D16: one site is corrupt, one repository full, one target unreachable: the others are saved, all is told."""
     before = {slug: snapshots(night, slug) for slug in (SITE, BROKEN, FULL, AWAY)}
-    with corrupt(night), full(night), unreachable(night):
+    with corrupt(night, BROKEN), full(night), unreachable(night):
         said = night.run("backup", "--all", code=1)
         answer = json.loads(night.run("backup", "--all", "--json", code=1).stdout)
     assert "Traceback" not in said.stdout
@@ -439,9 +439,9 @@ def test_a_night_on_which_much_goes_wrong(night: Town) -> None:
 
 
 @contextmanager
-def corrupt(town: Town) -> Iterator[None]:
+def corrupt(town: Town, slug: str) -> Iterator[None]:
     """Damage a table of a site on disk."""
-    database = f"{BROKEN}_1"
+    database = f"{slug}_1"
     town.sql(
         f"USE {database}; CREATE TABLE {database}.wp_broken (a INT PRIMARY KEY) ENGINE=MyISAM; "
         f"INSERT INTO {database}.wp_broken SELECT seq FROM seq_1_to_1000; FLUSH TABLES"
