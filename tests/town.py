@@ -201,7 +201,7 @@ class Town:
         }
 
     def remove(self) -> None:
-        """Remove the town: its containers and its directory, found by its own namespace alone."""
+        """Remove the town: its containers, volumes and directory, found by its own namespace alone."""
         client = self.docker()
         label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={self.namespace}"}
         with ThreadPoolExecutor(4) as pool:
@@ -210,4 +210,6 @@ class Town:
                 for container in client.containers.list(all=True, filters=label)
             ]:
                 removed.result()
+        for volume in client.volumes.list(filters=label):
+            volume.remove()
         shutil.rmtree(self.data_root, ignore_errors=True)
