@@ -193,7 +193,7 @@ def _hint(exit_code: int) -> str:
         NO_REPOSITORY: "check backup.target in inventory.yaml; docs/needs-hand.md, a repository is gone",
         LOCKED: "docs/needs-hand.md, a repository is locked",
         WRONG_KEY: "docs/needs-hand.md, a repository does not open",
-    }.get(exit_code, "check the backup target: reachable, not full?")
+    }.get(exit_code, "check the backup target: reachable, not full, its host key unchanged?")
 
 
 def _variables(path: Path) -> dict[str, str]:

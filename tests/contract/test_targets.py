@@ -138,7 +138,9 @@ def test_an_sftp_server_with_another_key_is_refused(
     finally:
         stranger.kill()
         site.write_inventory()
-    assert "Host key verification failed" in said
+    # restic may end before it has passed on what ssh said; the hint names the key all the same.
+    assert "Host key verification failed" in said or "unexpected EOF" in said
+    assert "its host key unchanged?" in said
 
 
 def _options(site: Town) -> str:
