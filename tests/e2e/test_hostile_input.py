@@ -416,7 +416,9 @@ def test_no_text_is_in_the_name_of_a_resource(market: Town) -> None:
     for kind, pattern in ours.items():
         slugs = [slug if kind == "containers" else slug.replace("-", "_") for slug in SLUGS]
         assert {name for name in found[kind] if re.search("hostile|ordinary", name)} == set(map(pattern.format, slugs))
-    assert found["directories"] == {f"{folder}/{slug}" for folder in ("run/sites", "sites") for slug in SLUGS}
+    assert found["directories"] == {
+        f"{folder}/{slug}" for folder in ("run/sites", "run/activity", "sites") for slug in SLUGS
+    }
     assert all(re.fullmatch(r"[A-Za-z0-9._/-]+", name) for names in found.values() for name in names)
     assert not list(market.folder.rglob("pwned"))
 
