@@ -196,12 +196,14 @@ def _void(installation: Installation, kept: Kept, found: Sequence[dict[str, Any]
     """
     with installation.store.transaction() as session:
         known = _known(session, kept)
+        unknown = [one for one in found if one["id"] not in known]
+        if not unknown:
+            return set()  # as on every ordinary night: years of operations need not be read
         over = {f"operation:{one.key}": one.started_at for one in records.past_operations(session, KIND, kept.name)}
     return {
         str(one["id"])
-        for one in found
-        if one["id"] not in known
-        and any(tag in over and taken_at(one) >= over[tag].replace(microsecond=0) for tag in one.get("tags") or [])
+        for one in unknown
+        if any(tag in over and taken_at(one) >= over[tag].replace(microsecond=0) for tag in one.get("tags") or [])
     }
 
 

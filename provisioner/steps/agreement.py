@@ -89,9 +89,7 @@ def record_end(work: SiteWork) -> None:
     """Record notice or termination, from which the closing of the site follows; confirm a notice by mail."""
     settings, site, url = work.installation, work.site, work.url
     with settings.store.transaction() as session:
-        agreement = _set(
-            session, work, {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes}
-        )
+        agreement = _set(session, work, _noted_days(work))
         if "notice_on" in work.notes:
             kind = agreements.NOTICE_RECORDED
             message = agreements.about_closing(kind, settings.inventory, agreement, site, url)
@@ -123,9 +121,7 @@ def keep(work: SiteWork) -> None:
 def end_again(work: SiteWork) -> None:
     """Put back the notice or termination that was about to be taken back, and the closing."""
     with work.installation.store.transaction() as session:
-        agreement = _set(
-            session, work, {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes}
-        )
+        agreement = _set(session, work, _noted_days(work))
         if work.notes.get(REOPENS):
             agreement.closed_on = date.fromisoformat(work.notes["closed_on"])
             records.site(session, work.slug).state = SiteState.CLOSING
@@ -137,6 +133,10 @@ def signed_copy(work: SiteWork) -> Path:
 
 
 _DAYS = ("notice_on", "notice_ends", "terminated_on")
+
+
+def _noted_days(work: SiteWork) -> dict[str, date]:
+    return {key: date.fromisoformat(work.notes[key]) for key in _DAYS if key in work.notes}
 
 
 def _set(session: Session, work: SiteWork, values: Mapping[str, date | None]) -> Agreement:
