@@ -45,12 +45,11 @@ acceptance: engine .venv/dev ## What takes longer than CI should: every failpoin
 	@.ci/test-tools
 	$(BIN)/pytest -m acceptance --timeout 3600
 
-check: .venv/dev ## Format, lint, types, layers, sizes
+check: .venv/dev ## Format, lint, types, layers
 	$(BIN)/ruff format --check provisioner templates tests
 	$(BIN)/ruff check provisioner templates tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tests/house.py
 
 bench: engine .venv/dev ## Measure creating, backups, restores and agreements against their baselines; print the tables of docs/bench.md
 	$(BIN)/python -m tests.bench.bench

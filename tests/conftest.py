@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.town import Town
+from tests.support.town import Town
 
 Town.forks = True  # each command saves a second of a busy machine; benches have no such setting
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provisioner import agent
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory, ReleaseSource
@@ -31,6 +32,8 @@ _BOOTSTRAP = (
 )
 # A candidate's suite is not released: its Release file may have expired where mirrors are frozen.
 _BOOTSTRAP_CANDIDATE = ('--aptopt=Acquire::Check-Valid-Until "false"',)
+
+_COMPILED = "__pycache__"  # of this Python, not of the image's
 
 Tell = Callable[[str], None]
 
@@ -54,7 +57,7 @@ class BuiltRelease:
 def ensure_service_image(
     host: DockerHost, inventory: Inventory, name: str, *, fresh: bool = False, tell: Tell = silent
 ) -> str:
-    """Return the digest of the image ``database``, ``edge`` or ``backup``, built if it is not there."""
+    """Return the digest of the image ``database``, ``edge`` or ``agent``, built if it is not there."""
     return _ensure(host, inventory, name, ReleaseSource(suite=SERVICE_SUITE), name, fresh, tell)[0]
 
 
@@ -212,23 +215,37 @@ def _archive(inventory: Inventory, source: ReleaseSource) -> tuple[str, Path] | 
     return ("wordpress.zip" if path.suffix == ".zip" else "wordpress.tar.gz"), path
 
 
+def _folders(name: str) -> dict[str, Path]:
+    """Return the folders that go into an image's build, by the place that each has there."""
+    folders = {".": resources("templates") / "images" / name}
+    if name == "agent":
+        folders["program"] = Path(agent.__file__).parent
+    return folders
+
+
 def _tree(name: str) -> list[tuple[str, str]]:
-    """Return path and hash of every file of an image's folder, in a fixed order."""
-    folder = resources("templates") / "images" / name
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    """Return path and hash of every file that goes into an image's build, in a fixed order."""
+    return [
+        (f"{place}/{path.relative_to(folder)}", hashlib.sha256(path.read_bytes()).hexdigest())
+        for place, folder in _folders(name).items()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and _COMPILED not in path.parts
+    ]
 
 
 def _context(name: str, archive: tuple[str, Path] | None) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as context:
-        context.add(resources("templates") / "images" / name, arcname=".", filter=_owned_by_root)
+        for place, folder in _folders(name).items():
+            context.add(folder, arcname=place, filter=_owned_by_root)
         if archive is not None:
             context.add(archive[1], arcname=f"archive/{archive[0]}", filter=_owned_by_root)
     return buffer.getvalue()
 
 
-def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if Path(entry.name).name == _COMPILED:
+        return None
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
     entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644

@@ -1,4 +1,4 @@
-"""Restic repositories, reached from a one-shot on the host whose data they hold: the image `backup` does the work."""
+"""Restic repositories, reached from a one-shot on the host whose data they hold: the agent does the work."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, p
 
 @dataclass(frozen=True)
 class Worker:
-    """The backup image at work on a host: how its one-shots are named and labelled, what they see and open.
+    """The agent at work on a host: how its one-shots are named and labelled, what they see and open.
 
     Its verbs raise RepositoryFault where restic did not succeed, ProvisionError where something else failed.
     """
@@ -158,7 +158,7 @@ class Worker:
         opened = {"repository": place.request} if place else {}
         return OneShot(
             name=name,
-            image=images.ensure_service_image(self.host, self.inventory, "backup"),
+            image=images.ensure_service_image(self.host, self.inventory, "agent"),
             labels=self.labels,
             command=[verb],
             binds=[*self.binds, *(place.binds if place else ())],

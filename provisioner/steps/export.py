@@ -112,7 +112,7 @@ def _staging(work: SiteWork) -> str:
 def _holder(work: SiteWork) -> OneShot:
     return OneShot(
         name=f"{work.installation.namespace}.op.{work.operation_id}.{work.slug}.fetch",
-        image=images.ensure_service_image(work.host, work.installation.inventory, "backup"),
+        image=images.ensure_service_image(work.host, work.installation.inventory, "agent"),
         labels=work.operation_labels,
         command=["never-run"],
         binds=[Bind(_staging(work), "/export", read_only=True)],

@@ -56,7 +56,7 @@ class HostWork(Work):
         return HostNames(self.installation.namespace)
 
     def image(self, name: str) -> str:
-        """Return the digest of the image ``database``, ``edge`` or ``backup``."""
+        """Return the digest of the image ``database``, ``edge`` or ``agent``."""
         return images.ensure_service_image(self.host, self.installation.inventory, name, tell=self.tell)
 
     def run_as_root(self, name: str, script: str, *arguments: str) -> str:
@@ -101,7 +101,7 @@ def make_authority(work: HostWork) -> None:
 
 def build_images(work: HostWork) -> None:
     """Build the images of database, edge, backup and default release, as far as their content is new."""
-    for name in ("database", "edge", "backup"):
+    for name in ("database", "edge", "agent"):
         work.image(name)
     build_release(work.installation, work.host, work.installation.inventory.default_release, tell=work.tell)
 
@@ -265,7 +265,7 @@ def recorder_service(work: HostWork) -> Service:
     """Return the container that writes down what sites tell of their log-ins and publications."""
     return Service(
         name=work.container.recorder,
-        image=work.image("backup"),
+        image=work.image("agent"),
         labels=work.host.role_labels("recorder"),
         binds=[Bind(ACTIVITY_DOORS, "/run/activity"), Bind(SITE_LOGS, "/logs")],
         command=["record"],

@@ -33,7 +33,7 @@ def ask(
     binds: list[Bind],
     repository: restic.Repository | None = None,
 ) -> Any:
-    """Run one verb of the backup image for this operation."""
+    """Run one verb of the agent for this operation."""
     worker = restic.Worker(
         work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds
     )

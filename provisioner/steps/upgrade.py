@@ -332,7 +332,7 @@ def _switch_container(work: SiteWork) -> OneShot:
     }
     return OneShot(
         name=_switch_name(work),
-        image=images.ensure_service_image(work.host, work.installation.inventory, "backup"),
+        image=images.ensure_service_image(work.host, work.installation.inventory, "agent"),
         labels=work.host.role_labels("switch"),  # not the operation's: nothing else than its own end may remove it
         command=["switch"],
         binds=[*inside(work), Bind(work.names.socket_parent, "/sockets")],

@@ -12,8 +12,8 @@ from provisioner import clock
 from provisioner.mail.agreements import due_today, in_force
 from provisioner.model.tables import Agreement, Contact, Site, SiteState
 from provisioner.operations import register
-from tests.registry import Registry
-from tests.town import association
+from tests.support.registry import Registry
+from tests.support.town import association
 
 MANY = 10_000
 SPREAD_DAYS = 3287  # first days over the last nine years: all terms, all kinds of reminders

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.full_site import FullSite
-from tests.town import SECONDS, Town, association
+from tests.support.full_site import FullSite
+from tests.support.town import SECONDS, Town, association
 
 SITES = 50
 CHANGED = 3  # about 5 %

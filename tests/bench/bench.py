@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.town import PROVISION, SECONDS, Town, association
+from tests.support.town import PROVISION, SECONDS, Town, association
 
 ROUNDS = 5
 MANY = 20

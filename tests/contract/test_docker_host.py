@@ -17,8 +17,8 @@ from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Host
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
-from tests.sshd import Sshd
-from tests.town import Town
+from tests.support.sshd import Sshd
+from tests.support.town import Town
 
 DETECTED = 60  # seconds within which a dead connection must be told (A8)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.sshd import Sshd
-from tests.town import Town, free_port
+from tests.support.sshd import Sshd
+from tests.support.town import Town, free_port
 
 SITE = "kayane"
 REST_SERVER = "provision/test-rest-server"

@@ -24,8 +24,8 @@ import yaml
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.operations import logs
-from tests.e2e.inside import container, php, shell
-from tests.town import Town
+from tests.support.inside import container, php, shell
+from tests.support.town import Town
 
 PASSWORD = "un mot de passe de test"
 DAY_BYTES = 1 << 20

@@ -13,8 +13,8 @@ from pypdf import PdfReader
 
 from provisioner import records
 from provisioner.model.tables import SiteState
-from tests.registry import Registry
-from tests.town import CHECKOUT, association
+from tests.support.registry import Registry
+from tests.support.town import CHECKOUT, association
 
 NOTICE = ("agreement", "end", "kayane", "--notice", "--by", "Présidence de Kayane", "--on")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.full_site import FullSite
-from tests.town import Town
+from tests.support.full_site import FullSite
+from tests.support.town import Town
 
 SITE = "kayane"
 RESTORE = "restic -r /r --no-cache --no-lock restore latest --target /tmp/out >/dev/null && ls /tmp/out/site"

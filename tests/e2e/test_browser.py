@@ -13,7 +13,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
 
-from tests.town import CHECKOUT, Town
+from tests.support.town import CHECKOUT, Town
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [

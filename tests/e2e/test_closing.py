@@ -12,9 +12,9 @@ import yaml
 
 from provisioner.installation import Installation
 from provisioner.operations import nightly
-from tests.doors import install
-from tests.e2e.inside import php
-from tests.town import Town
+from tests.support.doors import install
+from tests.support.inside import php
+from tests.support.town import Town
 
 SLUG = "kayane"
 ENDED = "2026-01-20T12:00"

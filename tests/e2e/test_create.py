@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.town import CHECKOUT, PROVISION, Town, association
+from tests.support.town import CHECKOUT, PROVISION, Town, association
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ import pytest
 import urllib3
 import yaml
 
-from tests.e2e.inside import container, php, processes
-from tests.town import Town
+from tests.support.inside import container, php, processes
+from tests.support.town import Town
 
 DOMAIN = "assos.localhost"
 PASSWORD = "un mot de passe assez long"

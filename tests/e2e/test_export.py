@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 import pytest
 
 from provisioner.keys import Keys
-from tests.e2e.inside import php
-from tests.e2e.stock.hosting import Hosting
-from tests.full_site import AWKWARD
-from tests.town import Town
+from tests.support.full_site import AWKWARD
+from tests.support.inside import php
+from tests.support.stock.hosting import Hosting
+from tests.support.town import Town
 
 PASSWORD = "une phrase de passe, longue"
 NAMES = (*AWKWARD, "back\\slash.jpg", "carriage\rreturn.jpg")

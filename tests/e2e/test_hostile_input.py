@@ -25,7 +25,7 @@ import yaml
 
 from provisioner.cli.app import main
 from provisioner.cli.output import visible
-from tests.town import Town, association
+from tests.support.town import Town, association
 
 COLUMNS = {"row", "why", "through", "given", "content", "then", "code", "says", "at"}
 ROWS: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("hostile.yaml").read_text(encoding="utf-8"))

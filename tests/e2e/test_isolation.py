@@ -23,8 +23,8 @@ import urllib3
 import yaml
 from docker.errors import APIError
 
-from tests.e2e.inside import container, php, processes, shell
-from tests.town import Town, association
+from tests.support.inside import container, php, processes, shell
+from tests.support.town import Town, association
 
 STATEMENT_SECONDS, CONNECTIONS, MEMORY_MB, PROCESSES = 5, 20, 384, 60
 ROBBER, VICTIM = "robber", "victim"

@@ -15,7 +15,7 @@ import pytest
 
 from provisioner.clock import PARIS
 from tests.faults.test_repositories import corrupt
-from tests.town import Town, free_port
+from tests.support.town import Town, free_port
 
 DIED = -9
 SITES = ("kayane", "regart")

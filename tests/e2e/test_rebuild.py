@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.town import PROVISION, Town
+from tests.support.town import PROVISION, Town
 
 SITES = ("kayane", "regart")
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.town import Town
+from tests.support.town import Town
 
 SUITES = {"6.1": ("bookworm", "8.2."), "7.1": ("forky", "8.")}
 

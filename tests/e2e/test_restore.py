@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.e2e.inside import container
-from tests.town import Town
+from tests.support.inside import container
+from tests.support.town import Town
 
 SITE, COPY = "kayane", "kayane-essai"
 

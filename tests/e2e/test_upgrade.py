@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.catchers import Catcher
-from tests.doors import Editor, SlowUpload, Traffic, add_plugin, install
 from tests.faults.test_world import Command
-from tests.full_site import OBJECTS, FullSite
-from tests.town import Town
+from tests.support.catchers import Catcher
+from tests.support.doors import Editor, SlowUpload, Traffic, add_plugin, install
+from tests.support.full_site import OBJECTS, FullSite
+from tests.support.town import Town
 
 # Breaks where it is told to, under the PHP of release 6.8 alone.
 BREAKING = """<?php

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.doors import Editor, Reader, Traffic, add_plugin, install
 from tests.e2e.test_upgrade import BREAKING, FAULTS
-from tests.full_site import FullSite
-from tests.town import Town, association
+from tests.support.doors import Editor, Reader, Traffic, add_plugin, install
+from tests.support.full_site import FullSite
+from tests.support.town import Town, association
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3600)]
 MIB = 1024 * 1024

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.operations import agreement
-from tests.registry import Registry
+from tests.support.registry import Registry
 
 DIED = -9
 NOW = "2029-05-02T12:00"

@@ -11,8 +11,8 @@ import pytest
 from provisioner.operations import export
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.faults.test_world import Command, fill, mount, through, unmount, variant
-from tests.faults.wire import Wire
-from tests.town import Town
+from tests.support.town import Town
+from tests.support.wire import Wire
 
 SITE = "kayane"
 STEPS = steps_of(export)

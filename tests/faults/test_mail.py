@@ -21,10 +21,10 @@ from provisioner.installation import Installation
 from provisioner.mail import outbox
 from provisioner.mail.messages import Message, compose
 from provisioner.model.tables import Contact, Event
-from tests.faults.postfix import PASSWORD, USER, Postfix
 from tests.faults.test_operations import check_converged
 from tests.faults.test_world import begin, variant
-from tests.town import SECONDS, Town, association
+from tests.support.postfix import PASSWORD, USER, Postfix
+from tests.support.town import SECONDS, Town, association
 
 slow = pytest.mark.acceptance
 FIRST, SECOND = "presidence.kayane@example.org", "secretariat.kayane@example.org"

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from provisioner.operations import agreement, create, init, invite
-from tests.town import Town, association
+from tests.support.town import Town, association
 
 DIED = -9
 WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "pack", "fetch", "twins", "rehearse", "switch", "lock"}

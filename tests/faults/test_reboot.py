@@ -15,13 +15,13 @@ import urllib3
 
 from provisioner.adapters import images
 from provisioner.installation import Installation
-from tests.derived import derived_release
-from tests.doors import Traffic, install
-from tests.faults.second_engine import SecondEngine
 from tests.faults.test_operations import DIED, check_converged
 from tests.faults.test_upgrade import FREEZE_SECONDS, impatient
 from tests.faults.test_world import Command, stopped
-from tests.town import Town
+from tests.support.derived import derived_release
+from tests.support.doors import Traffic, install
+from tests.support.second_engine import SecondEngine
+from tests.support.town import Town
 
 SLUGS = ("kayane", "regart")
 AFTER_A_REBOOT = 60  # seconds within which every site answers again

@@ -21,7 +21,7 @@ from provisioner.installation import Installation
 from provisioner.mail import outbox
 from provisioner.model.tables import Agreement, Contact, Event, Mail, MailState, Site, SiteState
 from provisioner.operations.remind import Reminded, remind
-from tests.town import Town
+from tests.support.town import Town
 
 ONE_DAY = timedelta(days=1)
 

@@ -16,7 +16,7 @@ import pytest
 
 from provisioner.keys import Keys
 from tests.faults.test_world import Command
-from tests.town import CHECKOUT, Town
+from tests.support.town import CHECKOUT, Town
 
 SITE, BROKEN, FULL, AWAY = "kayane", "broken", "full", "away"
 # The real restic, but its exit code is what a file in the repository's directory says for one of its verbs.
@@ -93,7 +93,7 @@ def pretending(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("program")
     for folder in ("provisioner", "templates", "conventions"):
         shutil.copytree(CHECKOUT / folder, copy / folder)
-    image = copy / "templates" / "images" / "backup"
+    image = copy / "templates" / "images" / "agent"
     for name, script in (("restic", RESTIC), ("mariadb-dump", DUMP)):
         (image / name).write_text(script)
         (image / name).chmod(0o755)

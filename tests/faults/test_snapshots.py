@@ -19,8 +19,8 @@ from provisioner.operations import backup, copy_site, drill, restore
 from provisioner.steps.site import SiteWork
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.faults.test_world import Command, variant
-from tests.faults.wire import How, Wire
-from tests.town import Town
+from tests.support.town import Town
+from tests.support.wire import How, Wire
 
 SITE = "kayane"
 BACKUP, RESTORE, DRILL = steps_of(backup), steps_of(restore), steps_of(drill)

@@ -17,11 +17,11 @@ import yaml
 
 from provisioner.installation import Installation
 from provisioner.operations import expire, undo, upgrade
-from tests.derived import derived_release
-from tests.doors import Traffic, install
 from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.faults.test_world import Command
-from tests.town import Town
+from tests.support.derived import derived_release
+from tests.support.doors import Traffic, install
+from tests.support.town import Town
 
 UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
 REACHED = 180  # seconds until an operation has come to its failpoint, on a busy machine

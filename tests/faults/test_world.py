@@ -32,8 +32,8 @@ from provisioner.operations import create
 from provisioner.steps.content import install_wordpress
 from provisioner.steps.invitation import queue_invitations
 from tests.faults.test_operations import check_converged, check_nothing_left
-from tests.faults.wire import How, Wire
-from tests.town import SECONDS, Town, association
+from tests.support.town import SECONDS, Town, association
+from tests.support.wire import How, Wire
 
 MIB = 1024 * 1024
 slow = pytest.mark.acceptance

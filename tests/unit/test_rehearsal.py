@@ -1,17 +1,10 @@
 """What a rehearsal takes for a difference, and what for the new version's own doing."""
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "templates" / "images" / "backup"))
-try:
-    rehearsal: Any = importlib.import_module("backup.rehearsal")
-finally:
-    sys.path.pop(0)
+from provisioner.agent import rehearsal
 
 BEFORE = """<html><head><title>Kayane</title><meta name="generator" content="WordPress 6.1">
 <link rel="stylesheet" href="/wp-includes/css/a.css?ver=6.1"><script>var x = "mots";</script></head>

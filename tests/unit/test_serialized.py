@@ -1,20 +1,13 @@
-"""PHP's serialization as the backup image reads and rewrites it (D18, H10)."""
+"""PHP's serialization as the agent reads and rewrites it (D18, H10)."""
 
-import importlib.util
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-_PROGRAM = Path(__file__).parents[2] / "templates" / "images" / "backup" / "backup" / "serialized.py"
-_SPEC = importlib.util.spec_from_file_location("serialized", _PROGRAM)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-serialized = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(serialized)
+from provisioner.agent import serialized
 
 OLD, NEW = "kayane.assos.test:8443", "kayane-copie.assos.test:8443"
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from backup import database, files
-from backup.faults import Fault
+from provisioner.agent import database, files
+from provisioner.agent.faults import Fault
 
 STAGING = Path("/export")  # on the host, in the site's own directory
 CONTENT = Path("/content")  # wp-content with its uploads; no secret is mounted beside it
@@ -61,7 +61,7 @@ def weigh(request: dict[str, Any]) -> dict[str, Any]:
             "WHERE table_schema = %s",
             (request["database"],),
         )
-        return {"files": count, "bytes": total, "database_bytes": int(cursor.fetchone()[0])}
+        return {"files": count, "bytes": total, "database_bytes": database.number(cursor)}
 
 
 def stage(request: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.town import free_port
+from tests.support.town import free_port
 
 MASTER = "/usr/lib/postfix/sbin/master"
 USER, PASSWORD = "council", "a p:a$s"

@@ -13,12 +13,13 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from backup.export import PAGES, STAGING, WORDPRESS
-from backup.faults import Fault
+from provisioner.agent.export import PAGES, STAGING, WORDPRESS
+from provisioner.agent.faults import Fault
 
 SOCKET = "/run/site/http.sock"
 MOST = 5000  # pages; the front page and the published ones come first
@@ -116,7 +117,7 @@ def copy(request: dict[str, Any]) -> dict[str, Any]:
             known = len(site.pages)
             _remember(root, path, body)
             texts[path] = None
-            _each_link(body.decode(errors="replace"), lambda address, page=path: _look(site, address, page))
+            _each_link(body.decode(errors="replace"), partial(_look, site, page=path))
             queue += list(site.pages)[known:]
         else:
             missing.append(path)

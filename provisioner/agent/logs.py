@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from backup.faults import Fault
+from provisioner.agent.faults import Fault
 
 LOGS = Path("/logs")
 SITES = LOGS / "sites"

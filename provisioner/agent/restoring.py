@@ -10,10 +10,10 @@ from typing import Any
 
 import pymysql
 
-from backup import database, files
-from backup.faults import Fault
-from backup.repository import Repository
-from backup.serialized import readdress
+from provisioner.agent import database, files
+from provisioner.agent.faults import Fault
+from provisioner.agent.repository import Repository
+from provisioner.agent.serialized import readdress
 
 SITE = Path("/site")  # the site's directory on its host, with its generations and sets of media
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pymysql
 
-from backup import database
-from backup.faults import Fault
+from provisioner.agent import database
+from provisioner.agent.faults import Fault
 
 SITE = Path("/site")  # the site's directory on its host, with its generations
 WORKERS = 2  # tables copied at a time
@@ -100,7 +100,7 @@ def _kill(cursors: list[pymysql.cursors.Cursor]) -> None:
     with database.connection("mysql") as cursor:
         for one in cursors:
             with contextlib.suppress(pymysql.MySQLError):  # it ended by itself
-                cursor.execute(f"KILL {one.connection.thread_id()}")
+                cursor.execute(f"KILL {one.connection.thread_id()}")  # type: ignore[no-untyped-call]
 
 
 def _tables(cursor: pymysql.cursors.Cursor, name: str) -> list[str]:

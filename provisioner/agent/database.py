@@ -14,8 +14,8 @@ from typing import Any
 
 import pymysql
 
-from backup.faults import Fault
-from backup.serialized import parse
+from provisioner.agent.faults import Fault
+from provisioner.agent.serialized import parse
 
 SOCKET = "/run/mysqld/mysqld.sock"
 ADMINISTRATOR = 20100  # the user id by which the server knows its administrator
@@ -184,8 +184,16 @@ def count(cursor: pymysql.cursors.Cursor, tables: list[str]) -> dict[str, int]:
     for table in tables:
         quoted = table.replace("`", "``")
         cursor.execute(f"SELECT COUNT(*) FROM `{quoted}`")  # noqa: S608  (an identifier cannot be a parameter)
-        rows[table] = int(cursor.fetchone()[0])
+        rows[table] = number(cursor)
     return rows
+
+
+def number(cursor: pymysql.cursors.Cursor) -> int:
+    """Return the one number that the last statement asked for."""
+    row = cursor.fetchone()
+    if row is None:
+        raise Fault("the database server answered nothing")
+    return int(row[0])
 
 
 def attachments(database: str) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.town import Town
+from tests.support.town import Town
 
 HERE = Path(__file__).parent
 FOLDER, DATABASE, USER, PASSWORD = "/var/www/html", "association", "association", "chez-l-hebergeur"

@@ -1,4 +1,4 @@
-"""backup VERB: the closed list of what the control plane asks here. Reads /request.json, prints one line of JSON.
+"""agent VERB: the closed list of what the control plane asks here. Reads /request.json, prints one line of JSON.
 
 Exit codes: 0 done; restic's own where restic failed; else 1, with one line on standard error.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pymysql
 
-from backup import (
+from provisioner.agent import (
     comparing,
     control_plane,
     copying,
@@ -25,8 +25,8 @@ from backup import (
     snapshot,
     switch,
 )
-from backup.faults import Fault
-from backup.repository import Repository
+from provisioner.agent.faults import Fault
+from provisioner.agent.repository import Repository
 
 Answer = dict[str, Any] | list[dict[str, Any]]
 
@@ -148,4 +148,5 @@ def main() -> None:
     sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,10 @@ import docker
 import urllib3
 import yaml
 
-from tests.forks import Forked, can_fork, fork_server
+from tests.support.forks import Forked, can_fork, fork_server
 
 PROVISION = str(Path(sys.executable).parent / "provision")
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 SECONDS = 240  # no command of a test takes longer
 
 
@@ -49,7 +49,7 @@ def association(slug: str, **values: Any) -> dict[str, Any]:
 class Town:
     """An installation, driven through its command line as an operator drives it."""
 
-    forks: ClassVar[bool] = False  # whether commands are forked from a server (tests/forks.py), or executed
+    forks: ClassVar[bool] = False  # whether commands are forked from a server (tests/support/forks.py), or executed
 
     folder: Path
     engine: str = "unix:///var/run/docker.sock"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backup.faults import Fault
+from provisioner.agent.faults import Fault
 
 NO_REPOSITORY = 10  # restic's exit codes: documented by restic, and new ones may come (D4: none but 0 is a success)
 MEANING = {

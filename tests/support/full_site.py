@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.town import Town
+from tests.support.town import Town
 
 AWKWARD = (
     "with spaces.jpg",

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from backup import files
-from backup.faults import Fault
-from backup.repository import Repository
-from backup.restoring import SITE
+from provisioner.agent import files
+from provisioner.agent.faults import Fault
+from provisioner.agent.repository import Repository
+from provisioner.agent.restoring import SITE
 
 _GLOB = re.compile(r"([*?\[\]\\])")
 

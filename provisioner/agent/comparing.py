@@ -5,8 +5,8 @@ from typing import Any
 
 import pymysql
 
-from backup import database
-from backup.faults import Fault
+from provisioner.agent import database
+from provisioner.agent.faults import Fault
 
 
 @dataclass(frozen=True)

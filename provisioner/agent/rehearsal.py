@@ -15,8 +15,8 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from backup.faults import Fault
-from backup.sockets import SOCKETS, Unix
+from provisioner.agent.faults import Fault
+from provisioner.agent.sockets import SOCKETS, Unix
 
 FETCHERS = 3  # requests to one twin at a time
 READY_SECONDS = 30  # until a twin answers for the first time
@@ -57,7 +57,9 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.title, self.words, self.assets = "", [], []
+        self.title = ""
+        self.words: list[str] = []
+        self.assets: list[str] = []
         self._silent, self._in_title = 0, False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.town import free_port
+from tests.support.town import free_port
 
 SSHD = "/usr/sbin/sshd"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backup import database, files
-from backup.faults import Fault
-from backup.repository import Repository
+from provisioner.agent import database, files
+from provisioner.agent.faults import Fault
+from provisioner.agent.repository import Repository
 
 SITE = Path("/site")  # dump, manifest and wp-content, as the snapshot shows them
 CONTENT = SITE / "wp-content"

@@ -20,9 +20,9 @@ from typing import Any
 
 import pymysql
 
-from backup import copying, database
-from backup.faults import Fault
-from backup.sockets import SOCKETS, Unix
+from provisioner.agent import copying, database
+from provisioner.agent.faults import Fault
+from provisioner.agent.sockets import SOCKETS, Unix
 
 FROZEN = "frozen"  # beside a generation's socket: closes the gate in its image
 STEP = 0.02  # seconds between two looks
@@ -190,9 +190,9 @@ def _forbid_writes(request: _Request) -> None:
         for statement in request.forbid:
             cursor.execute(statement)
         cursor.execute("SELECT CONNECTION_ID()")
-        newest = int(cursor.fetchone()[0])  # numbers grow: whoever connects later has a higher one
+        newest = database.number(cursor)  # numbers grow: whoever connects later has a higher one
         cursor.execute("SELECT COALESCE(MAX(id), 0) FROM information_schema.processlist")
-        newest = max(newest, int(cursor.fetchone()[0]))
+        newest = max(newest, database.number(cursor))
         deadline = time.monotonic() + CONNECTIONS_SECONDS
         while old := _connections(cursor, request.user, newest):
             if time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from provisioner import records
 from provisioner.associations import AssociationSpec
 from provisioner.cli.app import main
 from provisioner.installation import Installation
-from tests.town import Town, association
+from tests.support.town import Town, association
 
 NOON = "2026-11-25T12:00"
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from backup import files, snapshot
-from backup.faults import Fault
-from backup.repository import Repository
+from provisioner.agent import files, snapshot
+from provisioner.agent.faults import Fault
+from provisioner.agent.repository import Repository
 
 ROOT = Path("/control-plane")
 FILES, MANIFEST = ROOT / "files", ROOT / "manifest.json"

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from provisioner.model.names import LABEL_NAMESPACE
-from tests.town import Town
+from tests.support.town import Town
 
 
 @contextlib.contextmanager

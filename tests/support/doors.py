@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import urllib3
 
-from tests.town import Town
+from tests.support.town import Town
 
 # A plugin of the association's that writes by every door, and says so only of what it has written.
 PLUGIN = """<?php

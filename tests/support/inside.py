@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.town import Town
+from tests.support.town import Town
 
 SECONDS = 60
 
