@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from provisioner.clock import PARIS
-from tests.faults.test_repositories import corrupt
+from tests.support.damage import corrupt
 from tests.support.town import Town, free_port
 
 DIED = -9

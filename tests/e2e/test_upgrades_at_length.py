@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_upgrade import BREAKING, FAULTS
+from tests.support.breaking import BREAKING, FAULTS
 from tests.support.doors import Editor, Reader, Traffic, add_plugin, install
 from tests.support.full_site import FullSite
 from tests.support.town import Town, association

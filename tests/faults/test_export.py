@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from provisioner.operations import export
-from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
-from tests.faults.test_world import Command, fill, mount, through, unmount, variant
+from tests.support.commands import Command, through, variant
+from tests.support.disks import fill, mount, unmount
+from tests.support.kills import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.support.town import Town
 from tests.support.wire import Wire
 

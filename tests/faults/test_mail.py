@@ -21,8 +21,8 @@ from provisioner.installation import Installation
 from provisioner.mail import outbox
 from provisioner.mail.messages import Message, compose
 from provisioner.model.tables import Contact, Event
-from tests.faults.test_operations import check_converged
-from tests.faults.test_world import begin, variant
+from tests.support.commands import variant
+from tests.support.creating import begin, check_converged
 from tests.support.postfix import PASSWORD, USER, Postfix
 from tests.support.town import SECONDS, Town, association
 

@@ -7,54 +7,13 @@ acceptance` runs the product, an operation for each case.
 
 import itertools
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 
 from provisioner.operations import agreement, create, init, invite
+from tests.support.creating import check_converged, check_nothing_left
+from tests.support.kills import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.support.town import Town, association
-
-DIED = -9
-WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "pack", "fetch", "twins", "rehearse", "switch", "lock"}
-
-
-def steps_of(operation: ModuleType) -> list[str]:
-    """Return the steps that an operation lists, as failpoints name them."""
-    return [f"{operation.KIND}.{step.name}" for step in operation.STEPS]
-
-
-def points(steps: list[str]) -> list[str]:
-    """Return every place of every step."""
-    return [
-        f"{step}:{place}"
-        for step in steps
-        for place in ("before", "middle", "after")
-        if place != "middle" or step.rpartition(".")[2] in WITH_MIDDLE
-    ]
-
-
-def die_after_each(
-    town: Town, steps: list[str], subject: str, *command: str, meanwhile: Callable[[], None] | None = None
-) -> None:
-    """Kill a command once its first step acted, then each resume once the next one did; the last resume ends well.
-
-    ``meanwhile`` checks what must hold while nothing is resumed yet.
-    """
-    for step in steps:
-        town.run(*command, code=DIED, PROVISION_FAILPOINT=f"{step}:after:kill")
-        if meanwhile is not None:
-            meanwhile()
-        command = ("resume", subject)
-    town.run(*command)
-
-
-def die_undoing_each(town: Town, steps: list[str], subject: str, *command: str) -> None:
-    """Kill a command once the last of ``steps`` acted, then each undo before it takes back the next; one ends well."""
-    town.run(*command, code=DIED, PROVISION_FAILPOINT=f"{steps[-1]}:after:kill")
-    for step in reversed(steps):
-        town.run("undo", subject, "--yes", code=DIED, PROVISION_FAILPOINT=f"{step}:undo:kill")
-    town.run("undo", subject, "--yes")
-
 
 CREATE, INIT = steps_of(create), steps_of(init)
 
@@ -74,29 +33,6 @@ def slug(crowded: Town, request: pytest.FixtureRequest) -> str:
 
 
 _numbers = itertools.count(1)
-
-
-def check_converged(town: Town, slug: str, before: dict[str, set[str]], *, exists: bool) -> None:
-    """Check FAULTS.md's invariants: nothing left over, nothing lost, the neighbour serves, the lock is free."""
-    assert town.get("neighbour").status == 200
-    status = town.json("status")
-    assert [site["slug"] for site in status["sites"] if site["slug"] == slug] == ([slug] if exists else [])
-    assert not [item for item in status["attention"] if item["subject"] == slug and "signed" not in item["what"]]
-    after = town.belongings()
-    if exists:
-        name = slug.replace("-", "_")
-        assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{slug}.1"}
-        assert after["databases"] - before["databases"] == {f"{name}_1"}
-        assert after["users"] - before["users"] == {f"{name}_1"}
-        assert town.get(slug).status == 200
-        users = town.sql(f"SELECT user_login FROM {name}_1.wp_users ORDER BY ID").split()
-        assert users == ["presidence", "secretariat"]
-        invitations = [mail for mail in town.json("mail", "list") if mail["site"] == slug]
-        assert len(invitations) == len(users)
-        assert {mail["state"] for mail in invitations} == {"sent"}
-    else:
-        assert after == before
-    assert town.is_well()
 
 
 def begin(town: Town, slug: str, failpoint: str, code: int) -> dict[str, set[str]]:
@@ -220,13 +156,6 @@ def test_a_second_init_that_fails_takes_nothing_away(crowded: Town) -> None:
     crowded.run("init", code=1, PROVISION_FAILPOINT="init.cron:after:fail")
     assert crowded.belongings() == before
     assert crowded.get("neighbour").status == 200
-
-
-def check_nothing_left(town: Town) -> None:
-    """Check that an undone init left no container and nothing in its data root."""
-    label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
-    assert town.docker().containers.list(all=True, filters=label) == []
-    assert not town.data_root.exists() or list(town.data_root.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import urllib3
 
 from provisioner.adapters import images
 from provisioner.installation import Installation
-from tests.faults.test_operations import DIED, check_converged
-from tests.faults.test_upgrade import FREEZE_SECONDS, impatient
-from tests.faults.test_world import Command, stopped
+from tests.support.commands import FREEZE_SECONDS, Command, impatient
+from tests.support.creating import check_converged, stopped
 from tests.support.derived import derived_release
 from tests.support.doors import Traffic, install
+from tests.support.kills import DIED
 from tests.support.second_engine import SecondEngine
 from tests.support.town import Town
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from provisioner.keys import Keys
-from tests.faults.test_world import Command
+from tests.support.commands import Command
+from tests.support.damage import corrupt
 from tests.support.town import CHECKOUT, Town
 
 SITE, BROKEN, FULL, AWAY = "kayane", "broken", "full", "away"
@@ -436,22 +437,6 @@ def test_a_night_on_which_much_goes_wrong(night: Town) -> None:
     for slug in before:
         assert night.get(slug).status == 200
     assert {one["exit_code"] for one in night.json("backup", "--all")} == {0}
-
-
-@contextmanager
-def corrupt(town: Town, slug: str) -> Iterator[None]:
-    """Damage a table of a site on disk."""
-    database = f"{slug}_1"
-    town.sql(
-        f"USE {database}; CREATE TABLE {database}.wp_broken (a INT PRIMARY KEY) ENGINE=MyISAM; "
-        f"INSERT INTO {database}.wp_broken SELECT seq FROM seq_1_to_1000; FLUSH TABLES"
-    )
-    index = next((town.data_root / "database" / "data").rglob(f"{database}/wp_broken.MYI"))
-    index.write_bytes(b"\0" * index.stat().st_size)
-    try:
-        yield
-    finally:
-        town.sql(f"DROP TABLE {database}.wp_broken")
 
 
 @contextmanager

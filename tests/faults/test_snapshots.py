@@ -17,8 +17,8 @@ from provisioner.installation import Installation
 from provisioner.journal.step import Step
 from provisioner.operations import backup, copy_site, drill, restore
 from provisioner.steps.site import SiteWork
-from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
-from tests.faults.test_world import Command, variant
+from tests.support.commands import Command, variant
+from tests.support.kills import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.support.town import Town
 from tests.support.wire import How, Wire
 

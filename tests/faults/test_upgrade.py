@@ -13,19 +13,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import yaml
 
 from provisioner.installation import Installation
 from provisioner.operations import expire, undo, upgrade
-from tests.faults.test_operations import DIED, die_after_each, die_undoing_each, points, steps_of
-from tests.faults.test_world import Command
+from tests.support.commands import Command, impatient, under
 from tests.support.derived import derived_release
 from tests.support.doors import Traffic, install
+from tests.support.kills import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.support.town import Town
 
 UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
 REACHED = 180  # seconds until an operation has come to its failpoint, on a busy machine
-FREEZE_SECONDS = 15  # the longest, where a test waits for its end
 STATEMENT_SECONDS = 2  # after which the server ends what waits for a lock
 _numbers = itertools.count(1)
 
@@ -179,19 +177,6 @@ def test_a_site_that_was_left_frozen_thaws_by_itself(old_town: Town, slug: str) 
     assert serving(old_town, slug) == 1
     old_town.run("undo", slug, "--yes")
     check_converged(old_town, slug, "6.1", 1)
-
-
-def under(town: Town, **policy: Any) -> dict[str, str]:
-    """Return the environment of commands that see the town under another policy."""
-    inventory = yaml.safe_load(town.inventory.read_text())
-    path = town.folder / f"{'-'.join(policy)}.yaml"
-    path.write_text(yaml.safe_dump({**inventory, "policy": policy}))
-    return {"PROVISION_INVENTORY": str(path)}
-
-
-def impatient(town: Town) -> dict[str, str]:
-    """Return the environment of commands that see the town with a short longest freeze."""
-    return under(town, upgrade={"freeze_seconds": FREEZE_SECONDS})
 
 
 def brisk(town: Town) -> dict[str, str]:

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import tarfile
@@ -17,12 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from sqlmodel import select
 
 from provisioner import clock
@@ -31,11 +27,12 @@ from provisioner.model.tables import Operation, Site, SiteState
 from provisioner.operations import create
 from provisioner.steps.content import install_wordpress
 from provisioner.steps.invitation import queue_invitations
-from tests.faults.test_operations import check_converged, check_nothing_left
-from tests.support.town import SECONDS, Town, association
+from tests.support.commands import Command, through, variant
+from tests.support.creating import begin, check_converged, check_nothing_left, stopped
+from tests.support.disks import MIB, fill, mount, unmount
+from tests.support.town import Town, association
 from tests.support.wire import How, Wire
 
-MIB = 1024 * 1024
 slow = pytest.mark.acceptance
 PATIENCE = 120  # seconds after which an operation on a host that is gone must have ended
 
@@ -45,94 +42,6 @@ def crowded(town: Town) -> Town:
     """A town with a neighbour, who must notice nothing."""
     town.create("neighbour")
     return town
-
-
-@dataclass
-class Ended:
-    """How a command ended, and what it said."""
-
-    code: int
-    said: str
-    seconds: float
-    output: str
-
-    def check(self, code: int, *words: str) -> None:
-        """Check exit code and message: one clear line, no traceback."""
-        assert self.code == code, self.said
-        lines = [line for line in self.said.splitlines() if line.startswith("provision: ")]
-        assert len(lines) == 1, self.said
-        assert "Traceback" not in self.said
-        for word in words:
-            assert word in lines[0]
-
-
-class Command:
-    """A command under way."""
-
-    def __init__(self, town: Town, *arguments: str, **environment: str) -> None:
-        self._began = time.monotonic()
-        self._process = town.start(*arguments, **environment)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    def wait_until_stopped(self, seconds: float = 60) -> None:
-        """Wait until the process has stopped at its failpoint."""
-        deadline = time.monotonic() + seconds
-        while _process_state(self.pid) != "T":
-            assert self._process.poll() is None, "it ended before its failpoint"
-            assert time.monotonic() < deadline, "it did not reach its failpoint"
-            time.sleep(0.02)
-
-    def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def end(self, seconds: float = SECONDS) -> Ended:
-        """Wait for the end, bounded."""
-        try:
-            output, said = self._process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            raise
-        return Ended(self._process.returncode, said, time.monotonic() - self._began, output)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.communicate()
-
-
-def _process_state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def begin(town: Town, slug: str, **environment: str) -> Command:
-    """Begin to create a small site."""
-    return Command(town, "create", "--from", town.describe(association(slug)), **environment)
-
-
-def stopped(town: Town, slug: str, point: str, **environment: str) -> Command:
-    """Begin to create a small site and stop the process (SIGSTOP) at a failpoint."""
-    command = begin(town, slug, PROVISION_FAILPOINT=f"{point}:stop", **environment)
-    command.wait_until_stopped()
-    return command
-
-
-def variant(town: Town, **changes: Any) -> dict[str, Any]:
-    """Return the environment of commands that see the town through another inventory: top-level keys, or its host."""
-    inventory = yaml.safe_load(town.inventory.read_text())
-    inventory["hosts"][0].update(changes.pop("host", {}))
-    inventory.update(changes)
-    path = Path(tempfile.mkdtemp(dir=town.folder)) / "inventory.yaml"
-    inventory["state"] = str(town.folder / inventory["state"])
-    path.write_text(yaml.safe_dump(inventory, allow_unicode=True), encoding="utf-8")
-    return {"PROVISION_INVENTORY": str(path)}
 
 
 # A4: the state database
@@ -202,14 +111,6 @@ def test_state_missing(crowded: Town) -> None:
     check_converged(crowded, "missing", before, exists=False)
 
 
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True)
-
-
-def unmount(place: Path) -> None:
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def test_state_read_only(crowded: Town) -> None:
     before = crowded.belongings()
     mount("--bind", str(crowded.state), str(crowded.state))
@@ -222,19 +123,6 @@ def test_state_read_only(crowded: Town) -> None:
     finally:
         unmount(crowded.state)
     check_converged(crowded, "readonly", before, exists=False)
-
-
-def fill(folder: Path) -> Path:
-    """Fill the file system of ``folder`` to its last byte and return the file that does it."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (MIB, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    return filler
 
 
 @pytest.fixture
@@ -412,11 +300,6 @@ KINDS = ["create", "archive", "containers/[^/]+/start", "wait", "logs", "exec$",
 def wire(tmp_path: Path) -> Iterator[Wire]:
     with Wire(tmp_path / "engine.sock") as proxy:
         yield proxy
-
-
-def through(town: Town, wire: Wire) -> dict[str, Any]:
-    """Return the environment of commands whose engine is behind the wire."""
-    return variant(town, host={"engine": wire.url})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from provisioner.agreement.reminders import Reminder, ReminderPolicy, due, is_working_day, reminders
 from provisioner.agreement.terms import Term, terms
-from tests.unit.test_terms import DAY, DAYS, NOTICE, later
+from tests.support.dates import DAY, DAYS, NOTICE, later
 
 FACTS = ("renewed", "attestation")
 

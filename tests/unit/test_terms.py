@@ -24,6 +24,7 @@ from provisioner.agreement.terms import (
     terms,
 )
 from provisioner.clock import PARIS
+from tests.support.dates import DAY, DAYS, NOTICE, later
 
 VECTORS = [
     ("2026-01-01", ["2028-12-31", "2031-12-31", "2034-12-31"], ["2028-09-30", "2031-09-30"]),
@@ -31,22 +32,6 @@ VECTORS = [
     ("2024-02-29", ["2027-02-28", "2030-02-28", "2033-02-28"], ["2026-11-30", "2029-11-30"]),
     ("2026-09-15", ["2029-09-14", "2032-09-14", "2035-09-14"], ["2029-06-14", "2032-06-14"]),
 ]
-DAYS = st.dates(date(2000, 1, 1), date(2100, 12, 31))
-NOTICE = st.integers(0, 12)
-DAY = timedelta(days=1)
-
-
-def later(day: date, months: int) -> date:
-    """Oracle of adding months: count them on one by one, then take the first day of the month that exists."""
-    year, month = day.year, day.month
-    for _ in range(months):
-        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-    for number in range(day.day, 27, -1):
-        try:
-            return date(year, month, number)
-        except ValueError:
-            continue
-    return date(year, month, day.day)
 
 
 def end_of_term(start: date, number: int) -> date:
