@@ -30,6 +30,15 @@ def one_line(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    """Return ``text`` as one line; control characters, and those that reorder a line, show as escapes (H3, J10)."""
+    return "".join(character if character.isprintable() else _escaped(ord(character)) for character in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def host_name(text: str) -> str:
     """Return ``text`` when it is a full host name in lower case, and no IP address."""
     if not HOST_NAME.fullmatch(text) or text.rpartition(".")[2].isdigit():

@@ -15,6 +15,7 @@ from jinja2 import (
 )
 
 from provisioner.errors import BadInput
+from provisioner.fields import visible
 
 _PACKAGE = Path(__file__).parent
 
@@ -26,13 +27,18 @@ def resources(name: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
+def _shown(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) else value
+
+
 @cache
-def _environment(folder: Path, escape: bool) -> Environment:
+def _environment(folder: Path, escape: bool, *, report: bool = False) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         bytecode_cache=FileSystemBytecodeCache(),  # a folder that only this user can write, checked by Jinja
         autoescape=escape,
+        finalize=_shown if report else None,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -44,6 +50,11 @@ def _environment(folder: Path, escape: bool) -> Environment:
 def text(template: str, **values: Any) -> str:
     """Return ``template`` (a path below templates/) rendered as plain text."""
     return _environment(resources("templates"), False).get_template(template).render(**values)
+
+
+def report(template: str, **values: Any) -> str:
+    """Return ``template`` as plain text for operators: each value is one line and hides no character (J10)."""
+    return _environment(resources("templates"), False, report=True).get_template(template).render(**values)
 
 
 def html(template: str, **values: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.errors import BadInput, ProvisionError
+from provisioner.fields import visible
 from provisioner.journal.journal import Progress, no_progress
 
 WIDE = 2000  # columns of a table that goes to a file or a pipe
@@ -26,8 +27,20 @@ def _plain(value: Any) -> Any:
 
 
 def machine(value: Any) -> None:
-    """Print ``value`` as JSON; dataclasses become objects."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
+    """Print ``value`` as JSON; dataclasses become objects.
+
+    Control characters, and those that reorder a line, are escaped: what reads the JSON gets them back, a terminal that
+    shows it does not (J10).
+    """
+    text = json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+    sys.stdout.write("".join(map(_json_visible, text)) + "\n")
+
+
+def _json_visible(character: str) -> str:
+    """Return a character of JSON text, escaped where it does not print: such characters stand in strings only."""
+    if character.isprintable() or character == "\n":
+        return character
+    return json.dumps(character, ensure_ascii=True)[1:-1]
 
 
 def line(text: str = "") -> None:
@@ -39,13 +52,6 @@ def now(text: str) -> None:
     """Print one line at once, for who reads along."""
     line(text)
     sys.stdout.flush()
-
-
-def visible(text: str) -> str:
-    """Return ``text`` with control characters, and those that reorder a line, made visible (H3)."""
-    return "".join(
-        character if character.isprintable() or character == " " else f"\\u{ord(character):04x}" for character in text
-    )
 
 
 def warn(text: str) -> None:

@@ -63,7 +63,8 @@ def compose(kind: str, *, day: date | None = None, **values: Any) -> Message:
         BadInput: a value would break the subject into two headers (G7).
 
     """
-    text = render.text(f"mail/{kind}.txt.j2", in_full=in_full, in_years=in_years, **values)
+    rendered = render.report if kind in FOR_OPERATORS else render.text
+    text = rendered(f"mail/{kind}.txt.j2", in_full=in_full, in_years=in_years, **values)
     head, _, body = text.partition("\n\n")
     subject, _, day_says = head.partition("\n")
     try:

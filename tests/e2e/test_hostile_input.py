@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from provisioner.cli.app import main
-from provisioner.cli.output import visible
+from provisioner.fields import visible
 from tests.support.town import Town, association
 
 COLUMNS = {"row", "why", "through", "given", "content", "then", "code", "says", "at"}
