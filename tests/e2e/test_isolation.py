@@ -518,6 +518,56 @@ def test_core_runs_only_at_its_own_entry_points(sites: Sites) -> None:
     )
 
 
+# Login names: nobody's business
+
+AUTHOR_PAGES = [
+    "/wp-json/wp/v2/posts?_embed=author", "/wp-json/wp/v2/posts?_embed", "/wp-json/wp/v2/pages?_embed=1",
+    "/wp-json/wp/v2/comments?_embed", "/?rest_route=/wp/v2/posts&_embed=author", "/feed/", "/feed/atom/", "/feed/rdf/",
+    "/comments/feed/", "/comments/feed/atom/", "/{post}/feed/", "/{post}/", "/", "/actualites/", "/wp-sitemap.xml",
+    "/wp-sitemap-users-1.xml", "/wp-json/oembed/1.0/embed?url={url}",
+]  # fmt: skip
+REFUSED_PAGES = [
+    "/wp-json/wp/v2/users", "/wp-json/wp/v2/Users", "/wp-json/wp/v2/users/1", "/wp-json/wp/v2/users?search=a",
+    "/?rest_route=/wp/v2/users/1", "/wp-json/wp/v2/users/1?_embed", "/author/{login}/", "/?author=1",
+    "/?author_name={login}", "/author/{login}/feed/",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(sites: Sites) -> tuple[str, str]:
+    """An article and a comment of somebody who gave no other name than the login; it is open to search engines."""
+    program = """
+    require "/srv/wordpress/wp-load.php";
+    $id = wp_insert_user(["user_login" => $given["login"], "user_pass" => "x", "role" => "editor",
+        "user_email" => "redaction@example.org", "display_name" => $given["login"]]);
+    $post = wp_insert_post(["post_title" => "Assemblée", "post_content" => "Bonjour", "post_status" => "publish",
+        "post_author" => $id]);
+    wp_insert_comment(["comment_post_ID" => $post, "comment_author" => $given["login"], "user_id" => $id,
+        "comment_content" => "Merci", "comment_approved" => 1, "comment_author_email" => "redaction@example.org"]);
+    update_option("blog_public", 1);
+    echo json_encode(get_permalink($post));
+    """
+    login = "zz-redaction-4711"
+    return login, php(sites.town, ROBBER, program, login=login)
+
+
+def test_no_page_shows_a_login_name(sites: Sites, written: tuple[str, str]) -> None:
+    login, url = written
+    path = "/" + url.partition("://")[2].partition("/")[2]
+    for page in AUTHOR_PAGES:
+        answer = sites.town.get(ROBBER, page.format(post=path.strip("/"), url=quote(url)))
+        assert answer.status == 200, page
+        assert login not in answer.data.decode(), page
+    for page in REFUSED_PAGES:
+        answer = sites.town.get(ROBBER, page.format(login=login))
+        assert answer.status in (401, 404), page
+        assert login not in answer.data.decode().replace(page.format(login=login), ""), page
+    article = sites.town.get(ROBBER, path).data.decode()
+    assert "Assemblée" in article
+    assert "Merci" in article
+    assert "Assemblée" in sites.town.get(ROBBER, "/feed/").data.decode()
+
+
 # Using everything up (H12)
 
 

@@ -120,18 +120,43 @@ add_filter('wp_headers', static fn (array $headers): array => array_diff_key($he
 add_filter('pings_open', '__return_false');
 add_filter('pre_option_default_pingback_flag', '__return_zero');
 
-// Who administers the site is nobody's business: a login name is half of what an attacker needs.
-add_filter('rest_authentication_errors', static function ($error) {
-    $route = (string) ($GLOBALS['wp']->query_vars['rest_route'] ?? '');
-    $closed = preg_match('#^/wp/v2/users(?:/|$)#i', $route) === 1 && !is_user_logged_in();
-    return $error ?? ($closed ? new WP_Error('rest_forbidden', 'Connectez-vous pour voir cette page.', ['status' => 401]) : null);
-});
+// Who administers the site is nobody's business: a login name is half of what an attacker needs. For visitors there is
+// no list, page, feed or sitemap of authors, and nothing shows a name by which somebody logs in.
+add_filter('rest_request_before_callbacks', static function ($response, array $handler, WP_REST_Request $request) {
+    // Asked for each request, also for what another one embeds (?_embed=author) or carries (batch).
+    $closed = preg_match('#^/wp/v2/users(?:/|$)#i', $request->get_route()) === 1 && !is_user_logged_in();
+    return $closed ? new WP_Error('rest_forbidden', 'Connectez-vous pour voir cette page.', ['status' => 401]) : $response;
+}, PHP_INT_MAX, 3);
 add_filter('request', static function (array $query): array {
     return is_admin() || is_user_logged_in() ? $query : array_diff_key($query, ['author' => true, 'author_name' => true])
         + (isset($query['author']) || isset($query['author_name']) ? ['error' => '404'] : []);
 });
 add_filter('wp_sitemaps_add_provider', static fn ($provider, string $name) => $name === 'users' ? false : $provider, 10, 2);
 add_filter('oembed_response_data', static fn (array $data): array => array_diff_key($data, ['author_name' => true, 'author_url' => true]));
+if (PHP_SAPI !== 'cli') { // the host's own programs export the site as it is
+    $provision_is_login = static function (string $name): bool {
+        static $known = [];
+        // The database takes accents for nothing: "Secrétariat" is no login because "secretariat" is one.
+        return $known[$name] ??= strcasecmp(get_user_by('login', $name)->user_login ?? '', $name) === 0;
+    };
+    // Who gave no other name is shown by the association's.
+    $provision_shown = static fn ($name) => is_string($name) && !is_user_logged_in() && $provision_is_login($name) ? get_bloginfo('name') : $name;
+    foreach (['the_author', 'get_comment_author', 'get_the_author_display_name', 'get_the_author_nickname'] as $hook) {
+        add_filter($hook, $provision_shown, PHP_INT_MAX);
+    }
+    foreach (['get_the_author_nicename', 'get_the_author_user_nicename', 'get_the_author_login', 'get_the_author_user_login'] as $hook) {
+        add_filter($hook, static fn ($name) => is_user_logged_in() ? $name : '', PHP_INT_MAX);
+    }
+    add_filter('author_link', static fn (string $link): string => is_user_logged_in() ? $link : home_url('/'), PHP_INT_MAX);
+    add_filter('author_feed_link', static fn (string $link): string => is_user_logged_in() ? $link : home_url('/'), PHP_INT_MAX);
+    add_filter('comment_class', static fn (array $classes): array => is_user_logged_in() ? $classes : preg_grep('/^comment-author-/', $classes, PREG_GREP_INVERT), PHP_INT_MAX);
+    add_filter('rest_prepare_comment', static function (WP_REST_Response $response) use ($provision_shown): WP_REST_Response {
+        if (isset($response->data['author_name'])) {
+            $response->data['author_name'] = $provision_shown($response->data['author_name']);
+        }
+        return $response;
+    }, PHP_INT_MAX);
+}
 
 // The sites are French, even where Debian's translations are missing or older than its WordPress: what visitors and
 // newcomers read is completed from a file.
