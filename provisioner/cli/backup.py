@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from provisioner.cli import options
 
 if TYPE_CHECKING:
     from provisioner.installation import Installation
+    from provisioner.operations.fleet import Outcome
     from provisioner.operations.restore import Plan
 
 
@@ -340,18 +341,20 @@ def _tell_plan(verb: str, slugs: Sequence[str], json: bool) -> None:
         output.line(f"would {verb}: {', '.join(slugs) or 'nothing is due'}")
 
 
-def _tell(outcomes: Sequence[Any], json: bool) -> None:
+def _tell(outcomes: Sequence[Outcome], json: bool) -> None:
     """Print what became of each site, with figures; end with the exit code of the worst."""
     from provisioner.cli import output
+    from provisioner.operations import backup as backups
 
-    failed = [one for one in outcomes if one.exit_code]
+    begun = [one for one in outcomes if one.begun]
+    failed = [one for one in begun if one.exit_code]
     if json:
         output.machine(outcomes)
     else:
-        for one in outcomes:
+        for one in begun:
             if one.exit_code:
                 output.attention(one.slug, one.outcome, one.hint)
-            elif getattr(one, "snapshot", "") and hasattr(one, "new_bytes"):
+            elif isinstance(one, backups.Outcome) and one.snapshot:
                 output.line(
                     f"{one.slug}: snapshot {one.snapshot[:8]}, {one.files} files, {output.size(one.total_bytes)}, "
                     f"{output.size(one.new_bytes)} new, {one.seconds:.1f} s"
@@ -360,5 +363,4 @@ def _tell(outcomes: Sequence[Any], json: bool) -> None:
                 output.line(f"{one.slug}: {one.outcome}")
         names = ", ".join(one.slug for one in failed)
         output.line(f"{len(outcomes) - len(failed)} of {len(outcomes)} well" + (f"; failed: {names}" if failed else ""))
-    if failed:
-        raise typer.Exit(max(one.exit_code for one in failed))
+    output.end(outcomes, json=json)

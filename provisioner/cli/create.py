@@ -121,15 +121,15 @@ def _report(results: list[Created], json: bool) -> None:
     if json:
         output.machine(results)
     for result in results:
+        if not result.begun:
+            continue
         if result.exit_code:
             output.fail(BadInput(result.outcome, result.hint))
         elif not json:
             output.line(f"{result.slug}: {result.outcome}  {result.url}")
     if not json and any(result.outcome == "created" for result in results):
         output.line("invitations: provision mail list     sign the agreement: provision agreement sign SLUG --on DATE")
-    worst = max(result.exit_code for result in results)
-    if worst:
-        raise typer.Exit(worst)
+    output.end(results, json=json)
 
 
 def _contact(text: str, *, administrator: bool) -> dict[str, Any]:

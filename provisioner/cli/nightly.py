@@ -93,8 +93,12 @@ def _tell(summary: Summary) -> None:
 
     for name, results in summary.jobs.items():
         failed = [one for one in results if one.exit_code]
-        if results:
+        left = summary.left.get(name, [])
+        if results and left != [name]:
             output.line(f"{name}: {len(results) - len(failed)} of {len(results)} well")
         for one in failed:
-            output.attention(one.subject, one.outcome, one.hint)
+            if one.subject not in left:
+                output.attention(one.subject, one.outcome, one.hint)
+    for name, subjects in summary.left.items():
+        output.line(f"! stopped, not begun: {name}" + ("" if subjects == [name] else f" of {', '.join(subjects)}"))
     output.line(f"the night: {summary.outcome}, {len(summary.failures)} need a person")

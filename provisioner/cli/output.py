@@ -1,5 +1,7 @@
 """One place prints: lines, tables, JSON, progress, errors."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provisioner.errors import BadInput, ProvisionError
 from provisioner.fields import visible
 from provisioner.journal.journal import Progress, no_progress
+
+if TYPE_CHECKING:
+    from provisioner.operations.fleet import Outcome
 
 WIDE = 2000  # columns of a table that goes to a file or a pipe
 
@@ -108,6 +113,23 @@ def to_file(path: Path, content: bytes) -> None:
 def attention(subject: str, what: str, command: str) -> None:
     """Print what needs a person, and the command to paste."""
     line(f"! {about(subject, what)}" + (f"  →  {command}" if command else ""))
+
+
+def end(outcomes: Sequence[Outcome], *, json: bool) -> None:
+    """Name the subjects that a stop left, and end with the highest exit code of all (docs/exit-codes.md).
+
+    Raises:
+        Exit: that code is not 0.
+
+    """
+    import typer
+
+    left = [one.slug for one in outcomes if not one.begun]
+    if left and not json:
+        line(f"! stopped, {len(left)} not begun: {', '.join(left)}")
+    worst = max((one.exit_code for one in outcomes), default=0)
+    if worst:
+        raise typer.Exit(worst)
 
 
 def about(subject: str, what: str) -> str:

@@ -32,7 +32,8 @@ def upgrade(
 ) -> None:
     """Upgrade sites: backed up, rehearsed on twins, then switched to while they refuse writes for a moment.
 
-    With --all and no --canary, the first site goes alone. It stops at the second failure; begun again, it goes on.
+    With --all and no --canary, the first site that has work goes alone. It stops at the second failure; begun again,
+    it goes on.
     `provision undo SLUG` returns to the generation before.
 
     \b
@@ -50,41 +51,40 @@ def upgrade(
         raise BadInput("--to names a release of WordPress, --only extensions leaves it as it is", "give one of them")
     installation = Installation.open(inventory)
     chosen = operation.sites(installation, list(dict.fromkeys(slugs or [])))
-    first = [slug for slug in canary or [] if slug in chosen]
-    if len(first) < len(canary or []):
+    if not set(canary or []) <= set(chosen):
         raise BadInput("a canary is one of the sites that are upgraded", "name it among them, or give --all")
-    if everything and not first:
-        first = chosen[:1]
     plans, refused = operation.plans(installation, chosen, only=only, to=to)
-    if dry_run:
-        _show(plans, refused, json)
-    elif plans or refused:
-        if not (yes or json):
-            _show(plans, refused, json)
-            if not any(plan.parts for plan in plans):
-                return
-            typer.confirm("Upgrade them?", abort=True)
-        outcomes = list(refused)
-        with output.progress(not json) as progress:
-            outcomes += operation.upgrade(installation, plans, first, parallel, progress)
-        _tell(outcomes, json)
+    first = operation.canaries(plans, canary or [], wanted=everything or bool(canary))
+    shown = dry_run or not (yes or json)
+    if shown:
+        _show(plans, refused, first, json)
+    if dry_run or (shown and not any(plan.parts for plan in plans)):
+        output.end(refused, json=json)
+        return
+    if shown:
+        typer.confirm("Upgrade them?", abort=True)
+    outcomes = list(refused)
+    with output.progress(not json) as progress:
+        outcomes += operation.upgrade(installation, plans, first, parallel, progress)
+    _tell(outcomes, json)
 
 
-def _show(plans: Sequence[Plan], refused: Sequence[Outcome], json: bool) -> None:
+def _show(plans: Sequence[Plan], refused: Sequence[Outcome], first: Sequence[str], json: bool) -> None:
     from provisioner.cli import output
     from provisioner.operations.upgrade import STEPS
 
     if json:
         steps = [{"name": step.name, "does": step.explanation} for step in STEPS]
-        output.machine({"plans": plans, "refused": refused, "steps": steps})
+        output.machine({"plans": plans, "refused": refused, "canaries": first, "steps": steps})
         return
     for plan in plans:
         what = f"would bring {', '.join(plan.parts)}" if plan.parts else "is up to date"
         line = f"{plan.slug}: {what}"
         if plan.parts:
             line += f"; WordPress {plan.wordpress} → {plan.to_wordpress}, frozen for about {plan.freeze_seconds:.0f} s"
+            line += ", before the others" if plan.slug in first else ""
         output.line(line)
-    for outcome in refused:
+    for outcome in (one for one in refused if one.begun):
         output.attention(outcome.slug, outcome.outcome, outcome.hint)
 
 
@@ -92,11 +92,11 @@ def _tell(outcomes: Sequence[Outcome], json: bool) -> None:
     """Print what became of each site; end with the exit code of the worst."""
     from provisioner.cli import output
 
-    failed = [outcome for outcome in outcomes if outcome.exit_code]
+    begun = [outcome for outcome in outcomes if outcome.begun]
     if json:
         output.machine(outcomes)
     else:
-        for outcome in outcomes:
+        for outcome in begun:
             if outcome.exit_code:
                 output.attention(outcome.slug, outcome.outcome, outcome.hint)
                 for difference in outcome.differences:
@@ -106,6 +106,6 @@ def _tell(outcomes: Sequence[Outcome], json: bool) -> None:
                 output.line(f"{outcome.slug}: {outcome.outcome}{seconds}")
             for held in outcome.held:
                 output.line(f"    held back: {held}")
-        output.line(f"{len(outcomes) - len(failed)} of {len(outcomes)} sites well")
-    if failed:
-        raise typer.Exit(max(outcome.exit_code for outcome in failed))
+        well = sum(not outcome.exit_code for outcome in outcomes)
+        output.line(f"{well} of {len(outcomes)} sites well")
+    output.end(outcomes, json=json)

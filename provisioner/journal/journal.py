@@ -88,8 +88,11 @@ class Journal(Generic[W]):
 
         Raises:
             Busy: an earlier operation on the subject is unfinished.
+            Interrupted: a person or the system has asked to stop; nothing was recorded.
 
         """
+        if stop_requested.is_set():
+            raise Interrupted(f"{subject}: {self.kind} not begun, because a stop was asked for")
         with self.store.transaction() as session:
             refuse_unfinished(session, subject)
             record(session)

@@ -1,7 +1,6 @@
 """`provision backup`: a verified snapshot per site, in a repository of its own; repositories checked and pruned."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,11 +12,11 @@ from provisioner.adapters import restic
 from provisioner.errors import BadInput, Busy, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
-from provisioner.journal.journal import Journal, Progress, no_progress
+from provisioner.journal.journal import Journal, Progress, no_progress, stoppable
 from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.keys import CONTROL_PLANE
 from provisioner.model.tables import Event, Operation, Site, Snapshot
-from provisioner.operations import control_plane
+from provisioner.operations import control_plane, fleet
 from provisioner.steps.site import SiteWork
 from provisioner.steps.snapshot import (
     TAKEN,
@@ -55,13 +54,9 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(fleet.Outcome):
     """What became of one site, or of the control plane."""
 
-    slug: str
-    outcome: str
-    exit_code: int = 0
-    hint: str = ""
     snapshot: str = ""
     new_bytes: int = 0
     total_bytes: int = 0
@@ -302,15 +297,13 @@ def _kept(installation: Installation, slugs: Sequence[str]) -> list[Kept]:
 
 
 def _each(installation: Installation, slugs: Sequence[str], act: Callable[[Kept], Outcome]) -> list[Outcome]:
-    """Do something to each, sites first and some at a time; what fails is told, and stops no other."""
+    """Do something to each site, some at a time, then to the control plane: its records tell of the sites' then."""
 
-    def one(kept: Kept) -> Outcome:
-        try:
-            return act(kept)
-        except ProvisionError as error:
-            return Outcome(kept.name, error.message, error.exit_code, error.hint)
+    def failed(kept: Kept, error: ProvisionError) -> Outcome:
+        return Outcome.failed(kept.name, error)
 
     wanted = _kept(installation, slugs)
-    with ThreadPoolExecutor(max_workers=installation.inventory.policy.parallel) as pool:
-        done = list(pool.map(one, [kept for kept in wanted if kept.site_id is not None]))
-    return [*done, *(one(kept) for kept in wanted if kept.site_id is None)]  # the records tell of those snapshots then
+    sites = [kept for kept in wanted if kept.site_id is not None]
+    with stoppable("fleet"):
+        done = fleet.each(sites, act, failed, installation.inventory.policy.parallel)
+        return [*done, *fleet.each([kept for kept in wanted if kept.site_id is None], act, failed)]

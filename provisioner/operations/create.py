@@ -1,19 +1,19 @@
 """`provision create`: from an association's description to its site over HTTPS."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import IntegrityError
 
 from provisioner import records
 from provisioner.associations import AssociationSpec
-from provisioner.errors import BadInput, ProvisionError
+from provisioner.errors import BadInput
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, unfinished
 from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.mail import outbox
 from provisioner.model.tables import Operation
+from provisioner.operations import fleet
 from provisioner.probes import host as host_probes
 from provisioner.steps.content import install_wordpress, probe_generation, probe_site
 from provisioner.steps.generation import (
@@ -48,14 +48,10 @@ STEPS: tuple[Step[SiteWork], ...] = (
 
 
 @dataclass(frozen=True)
-class Created:
-    """What became of one association."""
+class Created(fleet.Outcome):
+    """What became of one association: "created", "unchanged", or why not."""
 
-    slug: str
-    url: str
-    outcome: str  # "created", "unchanged", or why not
-    exit_code: int = 0
-    hint: str = ""
+    url: str = ""
 
 
 def work_on(installation: Installation, operation: Operation) -> SiteWork:
@@ -76,10 +72,15 @@ def create(
 
     """
     new = check(installation, specs)
-    with ThreadPoolExecutor(max_workers=installation.inventory.policy.parallel) as pool:
-        made = dict(pool.map(lambda spec: (spec.slug, _create_one(installation, spec, progress)), new))
+    outcomes = fleet.each(
+        new,
+        lambda spec: _create_one(installation, spec, progress),
+        lambda spec, error: replace(Created.failed(spec.slug, error), url=_url(installation, spec)),
+        installation.inventory.policy.parallel,
+    )
     outbox.deliver_due(installation)
-    return [made.get(spec.slug) or Created(spec.slug, _url(installation, spec), "unchanged") for spec in specs]
+    made = {outcome.slug: outcome for outcome in outcomes}
+    return [made.get(spec.slug) or Created(spec.slug, "unchanged", url=_url(installation, spec)) for spec in specs]
 
 
 def check(installation: Installation, specs: Sequence[AssociationSpec]) -> list[AssociationSpec]:
@@ -120,7 +121,6 @@ def warnings(installation: Installation, specs: Iterable[AssociationSpec]) -> li
 
 
 def _create_one(installation: Installation, spec: AssociationSpec, progress: Progress) -> Created:
-    url = _url(installation, spec)
     journal = Journal(installation.store, installation.locks, KIND, STEPS, progress)
     try:
         with journal.subject(spec.slug):
@@ -131,10 +131,8 @@ def _create_one(installation: Installation, spec: AssociationSpec, progress: Pro
             )
             journal.carry_out(operation, work_on(installation, operation))
     except IntegrityError:
-        return Created(spec.slug, url, f"{spec.slug}: slug or host name was taken this very moment", BadInput.exit_code)
-    except ProvisionError as error:
-        return Created(spec.slug, url, error.message, error.exit_code, error.hint)
-    return Created(spec.slug, url, "created")
+        raise BadInput(f"{spec.slug}: slug or host name was taken this very moment") from None
+    return Created(spec.slug, "created", url=_url(installation, spec))
 
 
 def _already_there(installation: Installation, spec: AssociationSpec) -> bool:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from provisioner import clock, eventlog, records
-from provisioner.errors import ProvisionError
+from provisioner.errors import Interrupted, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal.journal import Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.model.tables import Drill
-from provisioner.operations import restore
+from provisioner.operations import fleet, restore
 from provisioner.steps.generation import discard_generation, forget_generation
 from provisioner.steps.site import SiteWork
 
@@ -56,13 +56,9 @@ STEPS: tuple[Step[SiteWork], ...] = (
 
 
 @dataclass(frozen=True)
-class Drilled:
+class Drilled(fleet.Outcome):
     """What became of one site's drill."""
 
-    slug: str
-    outcome: str
-    exit_code: int = 0
-    hint: str = ""
     snapshot: str = ""
 
 
@@ -78,7 +74,7 @@ def drill(installation: Installation, slugs: Sequence[str], progress: Progress =
     """
     with installation.store.transaction() as session:
         sites = [records.site(session, slug).slug for slug in slugs]
-    return [_drill_one(installation, slug, progress) for slug in sites]
+    return fleet.each(sites, lambda slug: _drill_one(installation, slug, progress), Drilled.failed)
 
 
 def due(installation: Installation) -> list[str]:
@@ -109,7 +105,7 @@ def _drill_one(installation: Installation, slug: str, progress: Progress) -> Dri
         snapshot = chosen.snapshot
         restore.carry_out(installation, chosen, KIND, STEPS, progress)
     except ProvisionError as error:
-        if snapshot:
+        if snapshot and not isinstance(error, Interrupted):  # a drill that was stopped says nothing of the snapshot
             _record(installation, slug, snapshot, {"failed": error.message}, well=False)
         return Drilled(slug, error.message, error.exit_code, error.hint, snapshot)
     return Drilled(slug, "proven", snapshot=snapshot)

@@ -6,6 +6,7 @@ from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
 from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.model.tables import Operation
+from provisioner.operations import fleet
 from provisioner.steps.generation import discard_generation, forget_generation
 from provisioner.steps.site import SiteWork
 
@@ -34,15 +35,18 @@ def due(installation: Installation) -> list[tuple[str, int]]:
         ]
 
 
-def expire(installation: Installation, progress: Progress = no_progress) -> list[tuple[str, str]]:
-    """Remove the generations that are due; return slug and problem of those that could not be removed."""
-    failed = []
+def expire(installation: Installation, progress: Progress = no_progress) -> list[fleet.Outcome]:
+    """Remove the generations that are due; return what became of each."""
     journal = Journal(installation.store, installation.locks, KIND, STEPS, progress)
-    for slug, number in due(installation):
-        try:
-            with journal.subject(slug):
-                operation = journal.begin(slug, {"generation": number})
-                journal.carry_out(operation, work_on(installation, operation))
-        except ProvisionError as error:
-            failed.append((slug, error.message))
-    return failed
+
+    def one(kept: tuple[str, int]) -> fleet.Outcome:
+        slug, number = kept
+        with journal.subject(slug):
+            operation = journal.begin(slug, {"generation": number})
+            journal.carry_out(operation, work_on(installation, operation))
+        return fleet.Outcome(slug, f"generation {number} removed")
+
+    def failed(kept: tuple[str, int], error: ProvisionError) -> fleet.Outcome:
+        return fleet.Outcome(kept[0], error.message, error.exit_code, f"provision status {kept[0]}")
+
+    return fleet.each(due(installation), one, failed)

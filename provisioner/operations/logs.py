@@ -14,7 +14,7 @@ from provisioner.adapters import restic
 from provisioner.installation import Installation
 from provisioner.model.container import Bind
 from provisioner.model.names import LOGS, SITE_LOGS
-from provisioner.operations.backup import Outcome
+from provisioner.operations.fleet import Outcome
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 A site, or a whole job, that fails stops no other (D16).
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from sqlmodel import col, delete, select
 
 from provisioner import clock, records
 from provisioner.agreement.terms import ChangeKind
-from provisioner.errors import Busy, NeedsHand, ProvisionError
+from provisioner.errors import Busy, Interrupted, NeedsHand, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import failpoint, lock
 from provisioner.journal.journal import Progress, holder, no_progress, stop_requested, stoppable
@@ -28,6 +27,7 @@ from provisioner.operations import (
     doctor,
     drill,
     expire,
+    fleet,
     logs,
     register,
     remind,
@@ -77,32 +77,39 @@ class Summary:
 
     @property
     def failures(self) -> list[tuple[str, Result]]:
-        """Return what a person must look at, with the job's name."""
-        return [(name, one) for name, results in self.jobs.items() for one in results if one.exit_code]
+        """Return what a person must look at, with the job's name; what a stop cut short or left is none of it."""
+        well = (0, Interrupted.exit_code)
+        return [(name, one) for name, results in self.jobs.items() for one in results if one.exit_code not in well]
+
+    @property
+    def left(self) -> dict[str, list[str]]:
+        """Return, by job, the subjects that a stop left: a job that was not begun is named instead of its own."""
+        left = {
+            name: [one.subject for one in results if one.outcome == fleet.NOT_BEGUN]
+            for name, results in self.jobs.items()
+        }
+        return {name: subjects for name, subjects in left.items() if subjects}
 
     @property
     def stored(self) -> dict[str, Any]:
         """Return it as the table of runs keeps it."""
-        free = {one.subject.removeprefix("host:"): one.figure for one in self.jobs.get("space", [])}
+        measured = [one for one in self.jobs.get("space", []) if not one.exit_code]
+        free = {one.subject.removeprefix("host:"): one.figure for one in measured}
         jobs = {name: [asdict(one) for one in results] for name, results in self.jobs.items()}
         return {"jobs": jobs, "free": free}
 
 
-def _each(
-    installation: Installation, subjects: Sequence[str], act: Callable[[str], Sequence[Any]], at_a_time: int = 1
-) -> list[Result]:
-    """Do something to each subject; what fails is told and stops no other, a signal stops between two."""
+def _each(subjects: Sequence[str], act: Callable[[str], Sequence[fleet.Outcome]]) -> list[Result]:
+    """Do something to each subject, one after the other."""
 
-    def one(subject: str) -> list[Result]:
-        if stop_requested.is_set():
-            return []
-        try:
-            return [Result(done.slug, done.outcome, done.exit_code, done.hint) for done in act(subject)]
-        except ProvisionError as error:
-            return [Result(subject, error.message, error.exit_code, error.hint)]
+    def failed(subject: str, error: ProvisionError) -> Sequence[fleet.Outcome]:
+        return [fleet.Outcome.failed(subject, error)]
 
-    with ThreadPoolExecutor(max_workers=at_a_time) as pool:
-        return [result for results in pool.map(one, subjects) for result in results]
+    return [one for done in fleet.each(subjects, act, failed) for one in _results(done)]
+
+
+def _results(outcomes: Iterable[fleet.Outcome]) -> list[Result]:
+    return [Result(one.slug, one.outcome, one.exit_code, one.hint) for one in outcomes]
 
 
 def _sites(installation: Installation) -> list[str]:
@@ -135,25 +142,19 @@ def _unsaved(installation: Installation) -> list[str]:
 
 
 def _back_up(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
-    parallel = installation.inventory.policy.parallel
-
-    def take(name: str) -> Sequence[Any]:
-        return backup.backup(installation, [name], progress)
-
-    sites = [name for name in subjects if name != CONTROL_PLANE]
-    return [*_each(installation, sites, take, parallel), *_each(installation, [CONTROL_PLANE], take)]
+    return _results(backup.backup(installation, subjects, progress))
 
 
 def _check(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    return _each(installation, subjects, lambda slug: backup.check(installation, [slug]))
+    return _each(subjects, lambda slug: backup.check(installation, [slug]))
 
 
 def _prune(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    return _each(installation, subjects, lambda slug: backup.prune(installation, [slug]))
+    return _each(subjects, lambda slug: backup.prune(installation, [slug]))
 
 
 def _drill(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
-    return _each(installation, subjects, lambda slug: drill.drill(installation, [slug], progress))
+    return _results(drill.drill(installation, subjects, progress))
 
 
 def _past_their_days(installation: Installation) -> list[str]:
@@ -161,9 +162,8 @@ def _past_their_days(installation: Installation) -> list[str]:
 
 
 def _expire(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
-    failed = expire.expire(installation, progress)
-    return [*(Result(slug, what, ProvisionError.exit_code, f"provision status {slug}") for slug, what in failed),
-            Result("generations", f"{len(subjects) - len(failed)} removed")]  # fmt: skip
+    failed = [one for one in expire.expire(installation, progress) if one.exit_code]
+    return [*_results(failed), Result("generations", f"{len(subjects) - len(failed)} removed")]
 
 
 def _upgradable(installation: Installation) -> list[str]:
@@ -173,8 +173,8 @@ def _upgradable(installation: Installation) -> list[str]:
 def _upgrade(installation: Installation, subjects: Sequence[str], progress: Progress) -> list[Result]:
     only = "extensions" if installation.inventory.policy.nightly.upgrade == "extensions" else None
     plans, refused = upgrade.plans(installation, subjects, only=only)
-    done = [*refused, *upgrade.upgrade(installation, plans, list(subjects[:1]), 1, progress)]
-    return [Result(one.slug, one.outcome, one.exit_code, one.hint) for one in done]
+    first = upgrade.canaries(plans, [], wanted=True)
+    return _results([*refused, *upgrade.upgrade(installation, plans, first, 1, progress)])
 
 
 def _to_remind(installation: Installation) -> list[str]:
@@ -198,41 +198,37 @@ def _change(installation: Installation, _subjects: Sequence[str], progress: Prog
     many = sum(kind is ChangeKind.READ_ONLY for _, kind in due.values()) > remind.most(len(_sites(installation)))
     by_itself = installation.inventory.policy.nightly.changes == "read_only" and not many
 
-    def change(slug: str) -> upgrade.Outcome:
+    def change(slug: str) -> fleet.Outcome:
         day, kind = due[slug]
         if kind is ChangeKind.READ_ONLY and by_itself:
             until = agreement.close(installation, slug, progress).export_until
-            return upgrade.Outcome(slug, f"read-only, as planned for {day}; exports are offered until {until}")
+            return fleet.Outcome(slug, f"read-only, as planned for {day}; exports are offered until {until}")
         hint = (
             f"provision agreement close {slug}" if kind is ChangeKind.READ_ONLY else "docs/operator.md, planned changes"
         )
-        return upgrade.Outcome(slug, f"planned since {day}: {kind.value.replace('_', ' ')}", NeedsHand.exit_code, hint)
+        return fleet.Outcome(slug, f"planned since {day}: {kind.value.replace('_', ' ')}", NeedsHand.exit_code, hint)
 
-    return _each(installation, list(due), lambda slug: [change(slug)])
+    return _each(list(due), lambda slug: [change(slug)])
 
 
 def _renew(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    def renew(subject: str) -> list[upgrade.Outcome]:
+    def renew(subject: str) -> list[fleet.Outcome]:
         changed = refresh_edge(installation, installation.host(subject.removeprefix("host:")))
-        return [upgrade.Outcome(subject, "installed anew" if changed else "as the records want it")]
+        return [fleet.Outcome(subject, "installed anew" if changed else "as the records want it")]
 
-    return _each(installation, subjects, renew)
+    return _each(subjects, renew)
 
 
 def _tidy_logs(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    return _each(installation, subjects, lambda subject: [logs.tidy(installation, subject.removeprefix("host:"))])
+    return _each(subjects, lambda subject: [logs.tidy(installation, subject.removeprefix("host:"))])
 
 
 def _measure(installation: Installation, subjects: Sequence[str], _progress: Progress) -> list[Result]:
-    results = []
-    for subject in subjects:
-        try:
-            free = host_probes.free_disk(installation.host(subject.removeprefix("host:")))
-        except ProvisionError as error:
-            results.append(Result(subject, error.message, error.exit_code, error.hint))
-        else:
-            results.append(Result(subject, f"{free // host_probes.MIB} MiB free", figure=free))
-    return results
+    def measure(subject: str) -> Result:
+        free = host_probes.free_disk(installation.host(subject.removeprefix("host:")))
+        return Result(subject, f"{free // host_probes.MIB} MiB free", figure=free)
+
+    return fleet.each(subjects, measure, lambda subject, error: _results([fleet.Outcome.failed(subject, error)])[0])
 
 
 def _examine(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
@@ -327,7 +323,8 @@ def run(installation: Installation, kind: str = NIGHT, progress: Progress = no_p
             summary = Summary(kind, clock.now())
             for place, job in enumerate(jobs):
                 if stop_requested.is_set():
-                    break
+                    summary.jobs[job.name] = [Result(job.name, fleet.NOT_BEGUN, Interrupted.exit_code)]
+                    continue
                 progress(kind, job.name, place, len(jobs))
                 failpoint.reach(NIGHT, job.name, "before")
                 summary.jobs[job.name] = _do(installation, job, progress)

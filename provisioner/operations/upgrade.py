@@ -1,7 +1,6 @@
 """`provision upgrade`: to another release, to newer extensions; rehearsed, then switched to in a moment."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -9,13 +8,13 @@ from typing import Any
 from provisioner import clock, eventlog, records
 from provisioner.adapters import mariadb
 from provisioner.adapters.mirror import Package, packages
-from provisioner.errors import BadInput, ProvisionError, Unavailable
+from provisioner.errors import BadInput, Interrupted, ProvisionError, Unavailable
 from provisioner.installation import Installation
-from provisioner.journal.journal import Journal, Progress, no_progress
+from provisioner.journal.journal import Journal, Progress, no_progress, stoppable
 from provisioner.journal.step import Step, nothing_to_undo
 from provisioner.mail import outbox
 from provisioner.model.tables import Generation, Operation, Release, Site
-from provisioner.operations import backup
+from provisioner.operations import backup, fleet
 from provisioner.probes import host as host_probes
 from provisioner.steps.content import probe_site
 from provisioner.steps.generation import create_database, discard_generation, rest_previous
@@ -71,13 +70,9 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(fleet.Outcome):
     """What became of one site."""
 
-    slug: str
-    outcome: str
-    exit_code: int = 0
-    hint: str = ""
     generation: int | None = None
     frozen_seconds: float | None = None
     differences: list[str] = field(default_factory=list)
@@ -107,13 +102,23 @@ def plans(
     installation: Installation, slugs: Sequence[str], *, only: str | None = None, to: str = ""
 ) -> tuple[list[Plan], list[Outcome]]:
     """Return what would be done to each site, and those that are refused with the reason; see `plan`."""
-    chosen, refused = [], []
-    for slug in slugs:
-        try:
-            chosen.append(plan(installation, slug, core=only != "extensions", extensions=only != CORE, to=to))
-        except ProvisionError as error:
-            refused.append(Outcome(slug, error.message, error.exit_code, error.hint))
-    return chosen, refused
+
+    def one(slug: str) -> Plan | Outcome:
+        return plan(installation, slug, core=only != "extensions", extensions=only != CORE, to=to)
+
+    found = fleet.each(slugs, one, Outcome.failed)
+    return [one for one in found if isinstance(one, Plan)], [one for one in found if isinstance(one, Outcome)]
+
+
+def canaries(plans: Sequence[Plan], named: Sequence[str], *, wanted: bool) -> list[str]:
+    """Return the sites that go before the others: those of ``named`` that have work.
+
+    Where none of them has any and a canary is ``wanted`` all the same, it is the first site that has: a canary that
+    has nothing to do proves nothing.
+    """
+    working = [chosen.slug for chosen in plans if chosen.parts]
+    first = [slug for slug in named if slug in working]
+    return first or (working[:1] if wanted else [])
 
 
 def plan(installation: Installation, slug: str, *, core: bool, extensions: bool, to: str = "") -> Plan:
@@ -205,28 +210,33 @@ def _require_room(installation: Installation, work: SiteWork, serving: Generatio
 def upgrade(
     installation: Installation,
     plans: Sequence[Plan],
-    canaries: Sequence[str] = (),
+    before: Sequence[str] = (),
     parallel: int = 1,
     progress: Progress = no_progress,
 ) -> Iterator[Outcome]:
-    """Upgrade sites: canaries first, then the others, ``parallel`` at a time; yield what became of each.
+    """Upgrade sites: those of ``before`` first, then the others, ``parallel`` at a time; yield what became of each.
 
-    A canary that fails, or the second site that does, ends it (C9); what was not begun is told as well. Begun again,
-    it goes on with those that are left.
+    A canary that fails, or the second site that does, ends it (C9), as does a stop; what was not begun is told as
+    well. Begun again, it goes on with those that are left.
     """
     todo = [chosen for chosen in plans if chosen.parts]
     yield from (
         Outcome(chosen.slug, "up to date", generation=chosen.generation) for chosen in plans if not chosen.parts
     )
-    first = [chosen for chosen in todo if chosen.slug in canaries]
-    others = [chosen for chosen in todo if chosen.slug not in canaries]
+    first = [chosen for chosen in todo if chosen.slug in before]
+    others = [chosen for chosen in todo if chosen.slug not in before]
     waves = [wave for wave in (first, *_waves(others, parallel)) if wave]
     failures = 0
-    with ThreadPoolExecutor(max_workers=parallel) as pool:
+    with stoppable("fleet"):
         for place, wave in enumerate(waves):
-            outcomes = list(pool.map(lambda chosen: _upgrade_one(installation, chosen, progress), wave))
+            outcomes = fleet.each(
+                wave,
+                lambda chosen: _upgrade_one(installation, chosen, progress),
+                lambda chosen, error: Outcome.failed(chosen.slug, error),
+                parallel,
+            )
             yield from outcomes
-            failed = sum(outcome.exit_code != 0 for outcome in outcomes)
+            failed = sum(outcome.exit_code not in (0, Interrupted.exit_code) for outcome in outcomes)
             failures += failed
             if failures >= MOST_FAILURES or (failed and wave is first):
                 left = [chosen for later in waves[place + 1 :] for chosen in later]
@@ -243,6 +253,8 @@ def _upgrade_one(installation: Installation, chosen: Plan, progress: Progress) -
     """Back the site up, then upgrade it; parts that a rehearsal holds back stop no other."""
     try:
         backup.take(installation, chosen.slug, progress)
+    except Interrupted:
+        raise
     except ProvisionError as error:
         reason = f"{chosen.slug}: no fresh verified backup, so no upgrade: {error.message}"  # C1
         return Outcome(chosen.slug, reason, error.exit_code, error.hint)
@@ -257,7 +269,7 @@ def _upgrade_parts(installation: Installation, chosen: Plan, progress: Progress)
     except ProvisionError as error:
         found = error.__cause__
         if not isinstance(found, HeldBack):
-            return Outcome(chosen.slug, error.message, error.exit_code, error.hint)
+            return Outcome.failed(chosen.slug, error)
     with installation.store.transaction() as session:
         eventlog.record(session, chosen.slug, "upgrade held back", parts=chosen.parts, differences=found.differences)
     if len(chosen.parts) == 1:
