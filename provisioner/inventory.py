@@ -28,6 +28,7 @@ from provisioner.fields import (
     ReleaseName,
     Sha256,
 )
+from provisioner.french import Article, Name, starts_with_vowel, usual_article
 from provisioner.located_yaml import LocatedYaml
 
 DEFAULT_PLACES = (Path("inventory.yaml"), Path("/etc/provision/inventory.yaml"))
@@ -43,11 +44,26 @@ class Section(BaseModel):
 class Council(Section):
     """The council, as the legal notice and the mails name it."""
 
-    name: Line = Field(description="Full name; the host that each site's legal notice names.")
+    name: Line = Field(description="Full name without article; the host that each site's legal notice names.")
+    article: Article | None = Field(
+        None,
+        description="Article before the name in a sentence; by default after its first word: la Commune, le Département.",
+    )
     address: Line = Field(description="Postal address, on one line.")
     telephone: Line = Field(description="Telephone number shown to associations and in legal notices.")
     mail: MailAddress = Field(description="Where an association asks for help; shown on its login page.")
     representative: Line | None = Field(None, description="Name and office of who signs agreements for the council.")
+
+    @property
+    def in_sentence(self) -> Name:
+        """Return the name as sentences need it: with its article, contracted with « de » and « à »."""
+        return Name(self.name, self.article or usual_article(self.name))
+
+    @model_validator(mode="after")
+    def _elided(self) -> "Council":
+        if self.article == "l'" and not starts_with_vowel(self.name):
+            raise ValueError("article l' stands before a vowel or an h: is it le or la?")
+        return self
 
 
 class EdgeAddress(Section):

@@ -9,11 +9,13 @@ from markupsafe import Markup, escape
 from provisioner import render
 from provisioner.inventory import Council
 from provisioner.model.tables import Site
+from provisioner.typography import typeset
 
 
 @cache
 def _description(name: str) -> Any:
-    return yaml.safe_load((render.resources("templates") / "kit" / name).read_text(encoding="utf-8"))
+    source = (render.resources("templates") / "kit" / name).read_text(encoding="utf-8")
+    return yaml.safe_load(typeset(source, html=False))
 
 
 def tagline(profile: str) -> str:

@@ -1,5 +1,6 @@
 """Jinja2, strict: a variable that is missing is an error, never an empty string."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from traceback import walk_tb
@@ -16,6 +17,7 @@ from jinja2 import (
 
 from provisioner.errors import BadInput
 from provisioner.fields import visible
+from provisioner.typography import typeset
 
 _PACKAGE = Path(__file__).parent
 
@@ -31,10 +33,20 @@ def _shown(value: Any) -> Any:
     return visible(value) if isinstance(value, str) else value
 
 
+class _Templates(FileSystemLoader):
+    """Loads templates; what people read (pages and texts) with the spaces and apostrophes of French."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        """Return a template's text, its file, and whether that is unchanged."""
+        source, file, is_current = super().get_source(environment, template)
+        html = ".html" in template
+        return typeset(source, html=html) if html or ".txt" in template else source, file, is_current
+
+
 @cache
 def _environment(folder: Path, escape: bool, *, report: bool = False) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=_Templates(folder),
         undefined=StrictUndefined,
         bytecode_cache=FileSystemBytecodeCache(),  # a folder that only this user can write, checked by Jinja
         autoescape=escape,

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from sqlmodel import Session, col, select
 
 from provisioner import clock, records
 from provisioner.agreement.reminders import CONTACTS, Reminder, due, working_day_after
-from provisioner.agreement.terms import IN_FORCE, last_day
+from provisioner.agreement.terms import IN_FORCE, AgreementState, last_day
 from provisioner.inventory import Inventory
 from provisioner.mail.messages import Message, compose
 from provisioner.model.tables import GONE, Agreement, Contact, Mail, MailState, Site, SiteState
@@ -90,6 +90,9 @@ def message(inventory: Inventory, one: Due, site: Site, people: Sequence[Contact
     if one.reminder.term < len(periods):
         following = periods[one.reminder.term]
         values |= {"next_start": following.start, "next_end": following.end, "next_is_last": following is periods[-1]}
+    closing = records.closing_of(one.agreement)
+    if closing is not None:
+        values |= {"closes_on": closing.read_only, "export_until": closing.export_until}
     day: date | None = {"choice": term.notice_by, "notice": term.notice_by, "last_term": term.end}.get(kind)
     return compose(kind, day=day, **values)
 
@@ -112,10 +115,18 @@ def about_closing(kind: str, inventory: Inventory, agreement: Agreement, site: S
         council=inventory.council,
         url=url,
         given_on=agreement.notice_on,
+        reason=_reason(agreement),
         term_end=ends,
         closes_on=closing.read_only,
         export_until=closing.export_until,
     )
+
+
+def _reason(agreement: Agreement) -> Literal["termination", "notice", "last_term"]:
+    """Return why a site closes: what came last is what ended its agreement."""
+    if records.agreement_state(agreement) is AgreementState.TERMINATED:
+        return "termination"
+    return "last_term" if agreement.notice_on is None else "notice"
 
 
 def recipients(reminder: Reminder, people: Sequence[Contact]) -> Sequence[Contact]:

@@ -3,17 +3,15 @@
 import email.policy
 import re
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
 from typing import Any, Literal
 
-from babel.dates import format_date
-
 from provisioner import render
-from provisioner.clock import PARIS
 from provisioner.errors import BadInput
 from provisioner.fields import mail_address, one_line
+from provisioner.french import in_full, in_years
 from provisioner.inventory import Inventory
 from provisioner.model.tables import Mail
 
@@ -38,20 +36,6 @@ class Block:
 
     kind: Literal["text", "list", "link"]
     lines: list[str] = field(default_factory=list)
-
-
-def in_full(day: date | datetime) -> str:
-    """Return a day as French writes it: 1er mars 2028."""
-    if isinstance(day, datetime):
-        day = day.astimezone(PARIS).date()
-    number = "1er" if day.day == 1 else str(day.day)
-    return f"{number} {format_date(day, 'MMMM y', locale='fr')}"
-
-
-def in_years(count: int) -> str:
-    """Return a number of years as French writes it: trois ans."""
-    words = ("un an", "deux ans", "trois ans", "quatre ans", "cinq ans", "six ans", "sept ans", "huit ans", "neuf ans")
-    return words[count - 1] if count <= len(words) else f"{count} ans"
 
 
 def compose(kind: str, *, day: date | None = None, **values: Any) -> Message:

@@ -4,17 +4,15 @@ import hashlib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from provisioner import clock, eventlog, records, render
 from provisioner.errors import BadInput, Unavailable
+from provisioner.french import euros, in_full, in_words
 from provisioner.installation import Installation
 from provisioner.keys import write_private
-from provisioner.mail.messages import in_full
 
 TEMPLATE = "convention.html.j2"
 PACKAGES = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-linuxlibertine"
-_WORDS = ("zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix", "onze", "douze")
 
 
 @dataclass(frozen=True)
@@ -106,15 +104,3 @@ def pdf(page: str) -> bytes:
     if not any(font.family.startswith("Linux Libertine") for font in pages.fonts.values()):
         raise Unavailable("PDF documents need the font Linux Libertine", f"apt-get install {PACKAGES}")
     return content
-
-
-def in_words(number: int) -> str:
-    """Return a small number as French writes it in a contract, larger ones in figures."""
-    return _WORDS[number] if number < len(_WORDS) else str(number)
-
-
-def euros(amount: Any) -> str:
-    """Return an amount as French writes it: 1 234,50 €."""
-    from babel.numbers import format_currency
-
-    return format_currency(amount, "EUR", locale="fr_FR")

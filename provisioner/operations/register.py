@@ -14,6 +14,7 @@ from provisioner import clock, records
 from provisioner.agreement.reminders import Reminder, reminders
 from provisioner.agreement.terms import ONE_DAY, ChangeKind, Term, last_day, plus_months, state_on, term_on, terms
 from provisioner.errors import BadInput
+from provisioner.french import NO_BREAK
 from provisioner.installation import Installation
 from provisioner.inventory import AgreementPolicy, AidPolicy
 from provisioner.model.tables import GONE, Agreement, Site
@@ -137,7 +138,7 @@ def calendar(installation: Installation, items: Sequence[Due]) -> bytes:
         event.add("dtstamp", clock.now())
         event.add("dtstart", item.on)
         event.add("dtend", item.on + ONE_DAY)
-        event.add("summary", f"{item.name} : {WORDS[item.kind]}")
+        event.add("summary", f"{item.name}{NO_BREAK}: {WORDS[item.kind]}")
         event.add("transp", "TRANSPARENT")
         found.add_component(event)
     return bytes(found.to_ical())

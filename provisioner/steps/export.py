@@ -8,7 +8,7 @@ from typing import Any
 from provisioner import clock, render
 from provisioner.adapters import images
 from provisioner.errors import ProvisionError
-from provisioner.mail.messages import in_full
+from provisioner.french import in_full
 from provisioner.model.container import Bind, OneShot, Scratch
 from provisioner.steps.site import SiteWork
 from provisioner.steps.snapshot import ask, remove_staging

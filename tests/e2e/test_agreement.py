@@ -187,7 +187,7 @@ def test_list_shows_what_is_due_as_table_calendar_and_spreadsheet(two: Registry)
     events = Calendar.from_ical(ics.read_bytes()).walk("VEVENT")
     assert [event.decoded("dtstart") for event in events] == [date(2026, 1, 1), date(2029, 6, 14), date(2029, 9, 15)]
     assert str(events[0]["summary"]).startswith(HOSTILE)
-    assert str(events[2]["summary"]) == "Kayane : reconduction de la convention"
+    assert str(events[2]["summary"]) == "Kayane\xa0: reconduction de la convention"
     again = two.json("agreement", "list", "--months", "400", now="2029-08-01T12:00")
     assert again[-1]["kind"] == "expired"
     rows = list(csv.reader(io.StringIO(sheet.read_text("utf-8-sig")), delimiter=";"))
@@ -287,7 +287,7 @@ def test_the_council_has_a_template_of_its_own(two: Registry) -> None:
     own = two.town.folder / "conventions" / "convention.html.j2"
     own.parent.mkdir()
     own.write_text("<p>{{ association.name }}, jusqu’au {{ in_full(terms[-1].end) }}</p>\n")
-    assert two.run("agreement", "document", "kayane", "--html") == "<p>Kayane, jusqu’au 14 septembre 2035</p>\n"
+    assert two.run("agreement", "document", "kayane", "--html") == "<p>Kayane, jusqu’au 14\xa0septembre 2035</p>\n"
     own.write_text("<p>\n{{ nobody.name }}</p>\n")
     assert "convention.html.j2:2: " in two.run("agreement", "document", "kayane", "--html", code=2)
     own.write_text("<p>\n\n{% if %}</p>\n")

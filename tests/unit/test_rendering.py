@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from provisioner import kit
 from provisioner.associations import PROFILES
 from provisioner.clock import now
+from provisioner.french import in_full
 from provisioner.inventory import Council
-from provisioner.mail.messages import compose, in_full
+from provisioner.mail.messages import compose
 from provisioner.model.tables import Contact, Site
 
 COUNCIL = Council(name="Commune", address="1 place", telephone="01 99 00 00 00", mail="asso@example.org")
@@ -113,14 +114,14 @@ def test_the_legal_notice_shows_what_is_missing() -> None:
 
 @pytest.mark.parametrize(
     ("day", "words"),
-    [(date(2028, 3, 1), "1er mars 2028"), (date(2026, 8, 31), "31 août 2026"), (date(2031, 2, 2), "2 février 2031")],
+    [(date(2028, 3, 1), "1er\xa0mars 2028"), (date(2026, 8, 31), "31\xa0août 2026"), (date(2031, 2, 2), "2\xa0février 2031")],
 )
 def test_dates_are_written_out(day: date, words: str) -> None:
     assert in_full(day) == words
 
 
 def test_an_instant_is_a_day_in_paris() -> None:
-    assert in_full(datetime(2028, 2, 29, 23, 30, tzinfo=UTC)) == "1er mars 2028"
+    assert in_full(datetime(2028, 2, 29, 23, 30, tzinfo=UTC)) == "1er\xa0mars 2028"
 
 
 @given(st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable() and text.strip()))
@@ -137,4 +138,4 @@ def test_an_invitation_keeps_the_name_as_it_is(name: str) -> None:
     assert name in message.subject or name.strip() in message.subject
     assert f"«\xa0{name}\xa0»" in message.body
     assert "https://kayane.assos.localhost/link\n" in message.body
-    assert "1er décembre 2026" in message.body
+    assert "1er\xa0décembre 2026" in message.body

@@ -18,7 +18,7 @@ declare(strict_types=1);
     $program = isset($_GET['rest_route']) || str_starts_with((string) ($_SERVER['REQUEST_URI'] ?? ''), '/wp-json')
         || in_array($script, ['/wp-admin/admin-ajax.php', '/wp-admin/async-upload.php'], true);
     $status = 503;
-    $sentence = 'Le site est mis à jour : rien n’a été enregistré. Réessayez dans quelques instants.';
+    $sentence = 'Le site est mis à jour : rien n’a été enregistré. Réessayez dans quelques instants.';
     $page = '/srv/provision/frozen.html';
     $words = [];
     if (!$frozen) {
@@ -28,7 +28,7 @@ declare(strict_types=1);
         $told = (array) json_decode((string) file_get_contents($closed), true) + ['until' => '', 'council' => '', 'mail' => ''];
         $GLOBALS['provision_closed'] = $told;
         $status = 403;
-        $sentence = "Ce site est en lecture seule jusqu’au $told[until], car la convention de l’association a pris fin : rien n’a été enregistré.";
+        $sentence = "Ce site est en lecture seule jusqu’au $told[until], car la convention de l’association a pris fin : rien n’a été enregistré.";
         $page = '/srv/provision/closed.html';
         foreach ($told as $name => $value) {
             $words["{{$name}}"] = htmlspecialchars((string) $value, ENT_QUOTES);

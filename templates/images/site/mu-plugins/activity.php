@@ -1,7 +1,7 @@
 <?php
 /**
  * Plugin Name: Journal des connexions et des publications
- * Description: Qui s'est connecté, a publié, a changé un rôle : conservé par la collectivité, sans contenu ni mot de passe.
+ * Description: Qui s’est connecté, a publié, a changé un rôle : conservé par la collectivité, sans contenu ni mot de passe.
  */
 
 // Not with strict types: WordPress's hooks hand over numbers as text here and there.

@@ -1,7 +1,7 @@
 <?php
 /**
  * Plugin Name: Hébergement de la collectivité
- * Description: Vie privée, mises à jour et invitations : réglages communs à tous les sites hébergés.
+ * Description: Vie privée, mises à jour et invitations : réglages communs à tous les sites hébergés.
  */
 
 declare(strict_types=1);
@@ -80,7 +80,7 @@ if (isset($GLOBALS['provision_closed'])) {
     add_action('admin_notices', static function (): void {
         $until = esc_html($GLOBALS['provision_closed']['until']);
         $export = current_user_can('export') ? ' <a href="' . esc_url(admin_url('export.php')) . '">Exporter les contenus</a>' : '';
-        echo "<div class=\"notice notice-warning\"><p>La convention de votre association a pris fin : le site est en lecture seule jusqu’au $until.$export</p></div>";
+        echo "<div class=\"notice notice-warning\"><p>La convention de votre association a pris fin : le site est en lecture seule jusqu’au $until.$export</p></div>";
     });
 }
 
@@ -104,7 +104,7 @@ add_filter('wp_login_errors', 'provision_explain_link');
 add_action('lost_password', 'provision_explain_link');
 function provision_explain_link(WP_Error $errors): WP_Error
 {
-    foreach (['expiredkey' => 'Ce lien a expiré.', 'invalidkey' => "Ce lien n'est pas valable, ou il a déjà servi."] as $code => $sentence) {
+    foreach (['expiredkey' => 'Ce lien a expiré.', 'invalidkey' => "Ce lien n’est pas valable, ou il a déjà servi."] as $code => $sentence) {
         if ($errors->get_error_message($code) !== '') {
             $errors->remove($code);
             $mail = esc_html(PROVISION_SUPPORT);
