@@ -47,7 +47,7 @@ class Council(Section):
     name: Line = Field(description="Full name without article; the host that each site's legal notice names.")
     article: Article | None = Field(
         None,
-        description="Article before the name in a sentence; by default after its first word: la Commune, le Département.",
+        description="Article before the name in a sentence; by default after its first word: la Commune.",
     )
     address: Line = Field(description="Postal address, on one line.")
     telephone: Line = Field(description="Telephone number shown to associations and in legal notices.")

@@ -30,7 +30,7 @@ _KEPT = {False: re.compile(_JINJA, re.DOTALL), True: re.compile(f"{_JINJA}|{_MAR
 
 
 def typeset(template: str, *, html: bool) -> str:
-    """Return a French ``template`` with its spaces and apostrophes as they must be; Jinja, tags and styles as they are."""
+    """Return a French ``template`` with its spaces and apostrophes set right; Jinja, tags and styles stay."""
     done, position = [], 0
     for kept in _KEPT[html].finditer(template):
         done += [_prose(template[position : kept.start()], html), kept[0]]

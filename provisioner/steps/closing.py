@@ -60,7 +60,11 @@ def close_writes(work: SiteWork) -> None:
     with settings.store.transaction() as session:
         closing = records.closing_of(records.agreement(session, site.key))
     until = in_full(closing.export_until) if closing else ""
-    said = {"until": until, "council": settings.inventory.council.in_sentence.the, "mail": settings.inventory.council.mail}
+    said = {
+        "until": until,
+        "council": settings.inventory.council.in_sentence.the,
+        "mail": settings.inventory.council.mail,
+    }
     _at_gate(work, "close", _PUT, json.dumps(said), str(site.uid))
     work.middle()
     mariadb.execute(work.host, "; ".join(mariadb.logging_in(work.names.database)))

@@ -21,10 +21,10 @@ _FAULTS = {
     "a date in figures": r"\b\d{4}-\d\d-\d\d\b|\b\d\d?/\d\d?/\d{2,4}\b",
     "a first day that is no 1er": rf"\b1\s(?:{_MONTHS})\b",
     "a day that may be cut from its month": rf"(?:1er|\d) (?:{_MONTHS})\b",
-    "a number that may be cut from what it counts": r"\d (?:ans?|euros?|heures?|jours?|minutes?|mois|€|%)(?!\w)|\d 000\b",
+    "a number cut from what it counts": r"\d (?:(?:ans?|euros?|heures?|jours?|minutes?|mois|€|%)(?!\w)|000\b)",
     "an abbreviation that may be cut from its number": r"\b(?:[nN]°|[aA]rticles?) \d|n° ",
     "a familiar form": r"\b(?:[tT]u|[tT]oi|[tT]es|[tT]on|[tT]a)\b",
-    "an article that is not contracted": r"\b(?:de|à) les? (?=[A-ZÉÈ])|\b(?:de|la|le|que) (?=[AEIOUÉÈÊaeiouéèê]\w+ité\b)",
+    "an article that is not contracted": r"\b(?:de|à) les? (?=[A-ZÉÈ])",
     "something that is no text": r"\{\{|\{%|\bNone\b|\bTrue\b|\bFalse\b|<|Undefined",
     "a sentence that begins small": r"[a-zàéè][.?!] [a-zàéè]",
 }

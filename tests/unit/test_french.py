@@ -5,8 +5,7 @@ Three councils (le, la, l') and three associations; what they are called is thei
 
 import json
 import re
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,84 +17,11 @@ from pydantic import ValidationError
 from provisioner import kit, render
 from provisioner.french import Name, euros, in_full, in_words, in_years, usual_article
 from provisioner.inventory import Council
-from provisioner.mail.messages import FOR_OPERATORS
-from provisioner.model.tables import Contact, Site
 from provisioner.typography import NARROW, WIDE, typeset
+from tests.support.texts import COUNCILS, EACH_PAIR, WHEN, Pair
 from tests.support.typography import faults, visible
-from tests.unit.test_mails import KINDS, rendered, values
 
 TEMPLATES = Path("templates")
-COUNCILS = {
-    "la": Council(
-        name="Communauté de communes des Rives",
-        address="1 place de la Mairie, 00000 Rives",
-        telephone="01 99 00 00 00",
-        mail="associations@example.org",
-    ),
-    "le": Council(
-        name="Département du Rivage",
-        address="2 quai du Port, 00000 Rivage",
-        telephone="01 99 00 00 01",
-        mail="vie.associative@example.org",
-        representative="La présidente du conseil départemental",
-    ),
-    "l'": Council(
-        name="Agglomération des Deux-Rives",
-        address="3 rue Haute, 00000 Deux-Rives",
-        telephone="01 99 00 00 02",
-        mail="sites@example.org",
-    ),
-}
-WHEN = datetime(2026, 11, 25, 12, tzinfo=UTC)
-
-
-def association(slug: str, name: str, profile: str, **known: Any) -> Site:
-    host = f"{slug}.example.test"
-    return Site(
-        slug=slug, host_name=host, host="main", name=name, profile=profile, release="6.8", created_at=WHEN, **known
-    )
-
-
-ASSOCIATIONS = {
-    "kayane": association("kayane", "Kayane", "education"),
-    "regart": association("regart", "Reg'art", "culture", mail="regart@example.org", telephone="01 99 11 11 11"),
-    "club": association(
-        "club", "Allez, le club !", "sport", rna="W751234567", seat="4 rue du Stade", publication_director="La présidence"
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A council, an association, and what is theirs in a text."""
-
-    council: Council
-    site: Site
-
-    @property
-    def names(self) -> list[str]:
-        own = [self.site.name, self.site.mail, self.site.telephone, self.site.seat, self.site.publication_director]
-        council = [self.council.name, self.council.address, self.council.telephone, self.council.mail]
-        return [name for name in (*own, *council, self.council.representative) if name]
-
-
-PAIRS = [Pair(council, site) for council in COUNCILS.values() for site in ASSOCIATIONS.values()]
-EACH_PAIR = pytest.mark.parametrize("pair", PAIRS, ids=lambda p: f"{p.council.name.split()[0]}-{p.site.slug}")
-
-
-@EACH_PAIR
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(FOR_OPERATORS)))
-def test_a_mail_is_french(pair: Pair, kind: str) -> None:
-    given = values("Kayane")[kind] | {"council": pair.council}
-    if "site" in given:
-        given |= {"site": pair.site}
-    written = rendered(kind, given)
-    for text in (written.subject, written.day_says, written.body):
-        assert faults(re.sub(r"^- ", "", text, flags=re.MULTILINE), pair.names) == []
-    assert written.body.startswith("Bonjour,\n")
-    assert f"\n\nCordialement,\n\n{pair.council.name}\n" in written.body
-    sentences = [line for line in written.body.split("\n") if pair.council.name in line and line != pair.council.name]
-    assert all(f"{pair.council.in_sentence.the[1:]}" in line for line in sentences), "the name stands with its article"
 
 
 @EACH_PAIR
@@ -180,7 +106,13 @@ READ_ON_SCREEN = ("« put your unique phrase here »",)
     ("name", "article", "the", "of", "to"),
     [
         ("Commune", None, "la Commune", "de la Commune", "à la Commune"),
-        ("Département du Rivage", None, "le Département du Rivage", "du Département du Rivage", "au Département du Rivage"),
+        (
+            "Département du Rivage",
+            None,
+            "le Département du Rivage",
+            "du Département du Rivage",
+            "au Département du Rivage",
+        ),
         ("Agglomération", None, "l’Agglomération", "de l’Agglomération", "à l’Agglomération"),
         ("Échirolles", None, "Échirolles", "d’Échirolles", "à Échirolles"),
         ("Rives", None, "Rives", "de Rives", "à Rives"),
@@ -204,7 +136,9 @@ def test_an_article_that_cannot_be_elided_is_refused() -> None:
 def test_a_name_is_never_changed_by_its_article(name: str, article: Any) -> None:
     said = Name(name, article)
     assert all(form.endswith(name) for form in (said.the, said.of, said.to))
-    assert not re.match(r"de les? |à les? |de l’|à l’" if article in ("le", "les") else "du |des |au |aux ", said.of + said.to)
+    assert not re.match(
+        r"de les? |à les? |de l’|à l’" if article in ("le", "les") else "du |des |au |aux ", said.of + said.to
+    )
 
 
 @given(st.text(max_size=30))
@@ -215,7 +149,12 @@ def test_the_usual_article_is_one_that_the_name_can_bear(name: str) -> None:
 
 
 def test_numbers_and_amounts_are_written_out() -> None:
-    assert [in_years(1), in_years(3), in_years(9), in_years(40)] == [f"un{WIDE}an", f"trois{WIDE}ans", f"neuf{WIDE}ans", f"40{WIDE}ans"]
+    assert [in_years(1), in_years(3), in_years(9), in_years(40)] == [
+        f"un{WIDE}an",
+        f"trois{WIDE}ans",
+        f"neuf{WIDE}ans",
+        f"40{WIDE}ans",
+    ]
     assert (in_words(12), in_words(13)) == ("douze", "13")
     assert euros(1234.5) == f"1{NARROW}234,50{WIDE}€"
     assert in_full(date(2028, 3, 1)) == f"1er{WIDE}mars 2028"
@@ -225,11 +164,23 @@ def test_numbers_and_amounts_are_written_out() -> None:
     ("written", "set_"),
     [
         ("Une question ? Oui ; non !", f"Une question{NARROW}? Oui{NARROW}; non{NARROW}!"),
-        ("Voici : « {{ name }} » : {{ x }} ?", f"Voici{WIDE}: «{WIDE}{{{{ name }}}}{WIDE}»{WIDE}: {{{{ x }}}}{NARROW}?"),
-        ("l'article 28, n° 3, 15 jours, 23 000 €", f"l’article{WIDE}28, n°{WIDE}3, 15{WIDE}jours, 23{NARROW}000{WIDE}€"),
+        (
+            "Voici : « {{ name }} » : {{ x }} ?",
+            f"Voici{WIDE}: «{WIDE}{{{{ name }}}}{WIDE}»{WIDE}: {{{{ x }}}}{NARROW}?",
+        ),
+        (
+            "l'article 28, n° 3, 15 jours, 23 000 €",
+            f"l’article{WIDE}28, n°{WIDE}3, 15{WIDE}jours, 23{NARROW}000{WIDE}€",
+        ),
         ("le 31 décembre 2021", f"le 31{WIDE}décembre 2021"),
-        ("{% if a : b ? c %}{{ 'a ? b' if x else 'd' }}{# e ? #}", "{% if a : b ? c %}{{ 'a ? b' if x else 'd' }}{# e ? #}"),
-        ("RewriteCond %{REQUEST_FILENAME} !-f https://a.test ' x '", "RewriteCond %{REQUEST_FILENAME} !-f https://a.test ' x '"),
+        (
+            "{% if a : b ? c %}{{ 'a ? b' if x else 'd' }}{# e ? #}",
+            "{% if a : b ? c %}{{ 'a ? b' if x else 'd' }}{# e ? #}",
+        ),
+        (
+            "RewriteCond %{REQUEST_FILENAME} !-f https://a.test ' x '",
+            "RewriteCond %{REQUEST_FILENAME} !-f https://a.test ' x '",
+        ),
     ],
 )
 def test_what_a_text_becomes(written: str, set_: str) -> None:
@@ -250,8 +201,10 @@ def test_typography_changes_nothing_but_spaces_and_apostrophes_and_is_done_at_on
 
 @pytest.mark.parametrize(
     "text",
-    ["Quoi ?", "Quoi?", "Voici :", "Voici:", "« a »", "l'a", 'un "mot"', "a  b", "a , b", "lu·e", "2028-03-01", "le 1 mars",
-     "le 3 mars", "15 jours", "n° 3", "tu lis", "de le Rivage", "{{ a }}", "None", "Fini. et puis"],
-)  # fmt: skip
+    [
+        *("Quoi ?", "Quoi?", "Voici :", "Voici:", "« a »", "l'a", 'un "mot"', "a  b", "a , b", "lu·e", "2028-03-01"),
+        *("le 1 mars", "le 3 mars", "15 jours", "n° 3", "tu lis", "de le Rivage", "{{ a }}", "None", "Fini. et puis"),
+    ],
+)
 def test_the_check_sees_a_fault(text: str) -> None:
     assert faults(text) != []

@@ -22,6 +22,8 @@ from provisioner.inventory import Mail as MailSettings
 from provisioner.mail.messages import FOR_OPERATORS, Message, as_calendar, as_html, blocks, compose, envelope
 from provisioner.model.tables import Contact, Incident, Mail, Site
 from provisioner.operations.alerts import local
+from tests.support.texts import EACH_PAIR, Pair
+from tests.support.typography import faults
 
 GOLDEN = Path(__file__).parent / "golden" / "mail"
 COUNCIL = Council(
@@ -258,3 +260,18 @@ def test_no_date_is_cut_from_its_month() -> None:
         assert not re.search(r"\d{4}-\d\d-\d\d|\d\d/\d\d", mail(kind).body)
     assert "1er\xa0mars 2029" in mail("closing").subject
     assert replace(compose("test", **values("Kayane")["test"]), kind="x").subject == "Message d’essai"
+
+
+@EACH_PAIR
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(FOR_OPERATORS)))
+def test_a_mail_is_french(pair: Pair, kind: str) -> None:
+    given = values("Kayane")[kind] | {"council": pair.council}
+    if "site" in given:
+        given |= {"site": pair.site}
+    written = rendered(kind, given)
+    for text in (written.subject, written.day_says, written.body):
+        assert faults(re.sub(r"^- ", "", text, flags=re.MULTILINE), pair.names) == []
+    assert written.body.startswith("Bonjour,\n")
+    assert f"\n\nCordialement,\n\n{pair.council.name}\n" in written.body
+    sentences = [line for line in written.body.split("\n") if pair.council.name in line and line != pair.council.name]
+    assert all(f"{pair.council.in_sentence.the[1:]}" in line for line in sentences), "the name stands with its article"

@@ -114,7 +114,11 @@ def test_the_legal_notice_shows_what_is_missing() -> None:
 
 @pytest.mark.parametrize(
     ("day", "words"),
-    [(date(2028, 3, 1), "1er\xa0mars 2028"), (date(2026, 8, 31), "31\xa0août 2026"), (date(2031, 2, 2), "2\xa0février 2031")],
+    [
+        (date(2028, 3, 1), "1er\xa0mars 2028"),
+        (date(2026, 8, 31), "31\xa0août 2026"),
+        (date(2031, 2, 2), "2\xa0février 2031"),
+    ],
 )
 def test_dates_are_written_out(day: date, words: str) -> None:
     assert in_full(day) == words
