@@ -45,10 +45,11 @@ class _Templates(FileSystemLoader):
 
 @cache
 def _environment(folder: Path, escape: bool, *, report: bool = False) -> Environment:
+    kept = f"__jinja2_{'html' if escape else 'report' if report else 'text'}_%s.cache"  # compiled code holds the options
     environment = Environment(
         loader=_Templates(folder),
         undefined=StrictUndefined,
-        bytecode_cache=FileSystemBytecodeCache(),  # a folder that only this user can write, checked by Jinja
+        bytecode_cache=FileSystemBytecodeCache(pattern=kept),  # a folder that only this user can write, checked by Jinja
         autoescape=escape,
         finalize=_shown if report else None,
         trim_blocks=True,

@@ -4,13 +4,14 @@ import json
 import re
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner import kit
+from provisioner import kit, render
 from provisioner.associations import PROFILES
 from provisioner.clock import now
 from provisioner.french import in_full
@@ -110,6 +111,15 @@ def test_the_legal_notice_shows_what_is_missing() -> None:
     rendered = kit.rendered(site(), COUNCIL, "https://k.test")
     notice = next(page["content"] for page in rendered["pages"] if page["slug"] == "mentions-legales")
     assert notice.count("<mark>[À compléter") >= 4
+
+
+def test_a_template_is_compiled_for_each_use_of_it(tmp_path: Path) -> None:
+    """Compiled templates are kept on disk: one that was text once must still escape when it is a page or a report."""
+    (tmp_path / "x.txt.j2").write_text("{{ value }}")
+    value = "<b>\x1b[2J</b>"
+    for html, report in ((False, False), (True, False), (False, True)):
+        said = render._environment(tmp_path, html, report=report).get_template("x.txt.j2").render(value=value)
+        assert ("<" in said, "\x1b" in said) == (not html, not report)
 
 
 @pytest.mark.parametrize(
