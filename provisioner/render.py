@@ -45,11 +45,13 @@ class _Templates(FileSystemLoader):
 
 @cache
 def _environment(folder: Path, escape: bool, *, report: bool = False) -> Environment:
-    kept = f"__jinja2_{'html' if escape else 'report' if report else 'text'}_%s.cache"  # compiled code holds the options
+    use = "page" if escape else "report" if report else "text"
+    # In a folder that only this user can write, which Jinja checks. Compiled code holds the options: one file for each.
+    compiled = FileSystemBytecodeCache(pattern=f"__jinja2_{use}_%s.cache")
     environment = Environment(
         loader=_Templates(folder),
         undefined=StrictUndefined,
-        bytecode_cache=FileSystemBytecodeCache(pattern=kept),  # a folder that only this user can write, checked by Jinja
+        bytecode_cache=compiled,
         autoescape=escape,
         finalize=_shown if report else None,
         trim_blocks=True,

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.town import Town
 
 Town.forks = True  # each command saves a second of a busy machine; benches have no such setting
+
+settings.register_profile("any machine", deadline=None)  # how fast a busy machine is decides no test
+settings.load_profile("any machine")
 
 # A file is one worker's (its tests share a town): those that take longest begin first, or one worker ends alone.
 LONGEST = (
