@@ -6,9 +6,11 @@ what happened meanwhile is observed: a cut stream never counts as a success (A6)
 """
 
 import hashlib
+import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
 from provisioner.model.container import Bind, OneShot, Outcome, Overlay, Scratch, Service
-from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC
+from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC, LABEL_SUBJECT
 
 # docker imports paramiko for its ssh:// transport and does without where there is none: hidden from it here, every
 # command on a local engine starts a tenth of a second sooner. adapters/ssh.py imports both when a host needs them.
@@ -34,6 +36,8 @@ if _hidden:
 STOP_SECONDS = 10  # grace between SIGTERM and SIGKILL
 ONE_SHOT_SECONDS = 300
 WAIT_SECONDS = 15  # how long one look at a one-shot that runs may take
+FREE_SECONDS = 10  # how long the name of a container that is being removed may stay taken
+_ENDED = ("created", "exited", "dead")  # states of a container in which nothing runs
 # Rotated everywhere: unrotated logs that fill the disk are what users of such systems suffer most.
 _LOGS = LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"})
 
@@ -132,16 +136,24 @@ class DockerHost:
         )
 
     def _create(self, name: str, **config: Any) -> None:
-        """Create the container ``name``, replacing one that an interrupted run left under this name."""
+        """Create the container ``name``.
+
+        A container that has the name already is never removed: somebody may be at work in it. It is the one that is
+        wanted where an earlier try made it, whose answer was lost.
+        """
+        deadline = time.monotonic() + FREE_SECONDS
 
         def act(api: docker.APIClient) -> None:
-            try:
-                api.create_container(name=name, **config)
-            except APIError as error:
-                if error.status_code != 409:
-                    raise
-                api.remove_container(name, force=True)
-                api.create_container(name=name, **config)
+            while True:
+                try:
+                    api.create_container(name=name, **config)
+                    return
+                except APIError as error:
+                    if error.status_code != 409:
+                        raise
+                if self._is_there(name, config["labels"], time.monotonic() > deadline):
+                    return
+                time.sleep(0.1)
 
         try:
             self.call(act)
@@ -154,6 +166,22 @@ class DockerHost:
                 raise
             raise ProvisionError(f"host {self.name}: {name}: {error.explanation}", "provision doctor") from None
 
+    def _is_there(self, name: str, labels: Mapping[str, str], late: bool) -> bool:
+        """Return whether the container ``name`` carries ``labels``; False while one of that name is being removed.
+
+        Raises:
+            ProvisionError: it is another one, or its removal does not end.
+
+        """
+        found = self.inspect(name)
+        if found is None:
+            return False
+        if labels.items() <= (found["Config"]["Labels"] or {}).items():
+            return True
+        if late or found["State"]["Status"] != "removing":
+            raise ProvisionError(f"host {self.name}: another container has the name {name}", f"docker inspect {name}")
+        return False
+
     def _start(self, name: str) -> None:
         try:
             self.call(lambda api: api.start(name))
@@ -165,10 +193,13 @@ class DockerHost:
     def run(self, one_shot: OneShot, seconds: float = ONE_SHOT_SECONDS) -> Outcome:
         """Run ``one_shot`` to its end and return how it ended; its container is removed.
 
+        Its container gets a name of its own, so that two at a time never meet.
+
         Raises:
-            ProvisionError: it did not end within ``seconds``, or its image is missing.
+            ProvisionError: it did not end within ``seconds``, somebody removed it, or its image is missing.
 
         """
+        one_shot = _of_its_own(one_shot)
         self.launch(one_shot)
         try:
             exit_code = self._wait(one_shot.name, seconds)
@@ -176,6 +207,8 @@ class DockerHost:
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
             wanted = exit_code == 0 and one_shot.collect
             files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
+        except NotFound:
+            raise ProvisionError(f"host {self.name}: {one_shot.name} was removed before it ended") from None
         finally:
             self.remove(one_shot.name)
         return Outcome(exit_code, output, errors, files)
@@ -187,7 +220,7 @@ class DockerHost:
             return {}
 
     def launch(self, one_shot: OneShot) -> None:
-        """Start ``one_shot`` and do not wait for it; whoever launches it removes it.
+        """Start ``one_shot`` under its very name and do not wait for it; whoever launches it removes it.
 
         Raises:
             ProvisionError: its image is missing, or it does not start.
@@ -219,6 +252,7 @@ class DockerHost:
             OSError: ``target`` cannot be written.
 
         """
+        holder = _of_its_own(holder)
         self._create_one_shot(holder)
         try:
             self.call(lambda api: receive(api, holder.name, path, target, size, sha256))
@@ -304,10 +338,10 @@ class DockerHost:
     def _wanted(self, labels: Mapping[str, str]) -> list[str]:
         return [f"{key}={value}" for key, value in {LABEL_NAMESPACE: self.namespace, **labels}.items()]
 
-    def hostnames_running(self) -> set[str]:
-        """Return the host names that this namespace's running containers have inside."""
-        found = (self.inspect(container["Id"]) for container in self.containers() if container["State"] == "running")
-        return {str(details["Config"]["Hostname"]) for details in found if details is not None}
+    def running_by_hostname(self) -> dict[str, dict[str, Any]]:
+        """Return what the engine knows of this namespace's containers that run (or are paused), by their host names."""
+        found = (self.inspect(one["Id"]) for one in self.containers() if one["State"] not in _ENDED)
+        return {str(details["Config"]["Hostname"]): details for details in found if details is not None}
 
     def remove(self, container: str) -> None:
         """Remove ``container`` whether it runs or not; nothing happens when there is none."""
@@ -393,3 +427,11 @@ class DockerHost:
     def role_labels(self, role: str) -> dict[str, str]:
         """Return the labels of what the host runs once."""
         return {LABEL_NAMESPACE: self.namespace, LABEL_ROLE: role}
+
+    def held_labels(self, subject: str) -> dict[str, str]:
+        """Return the labels of a one-shot that runs under the lock of ``subject``, and so alone."""
+        return {**self.role_labels("one-shot"), LABEL_SUBJECT: subject}
+
+
+def _of_its_own(one_shot: OneShot) -> OneShot:
+    return replace(one_shot, name=f"{one_shot.name}.{secrets.token_hex(4)}")

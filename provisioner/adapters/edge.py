@@ -23,7 +23,7 @@ from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Inventory
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
-from provisioner.model.names import HostNames
+from provisioner.model.names import LABEL_ROLE, HostNames
 
 if TYPE_CHECKING:
     from provisioner.adapters.authority import Authority, Certificate
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 RELOAD_SECONDS = 10
 ANSWER_SECONDS = 15
 KEPT_REVISIONS = 5
+_INSTALLING = "edge-install"
 _POINT = 'set -eu; ln -sfn "conf/$1" /edge/next; mv -T /edge/next /edge/current; sync /edge'
 # Reads the rendered files from /request; every line may be repeated after a crash.
 _INSTALL = """
@@ -125,11 +126,13 @@ def point_back(host: DockerHost, image: str, revision: str) -> None:
 
 
 def _work_on_files(host: DockerHost, image: str, script: Sequence[str], files: Mapping[str, bytes]) -> None:
+    """Run a script on the edge's directory, for who holds its lock, once what a dead process left is ended."""
+    host.remove_labelled(**{LABEL_ROLE: _INSTALLING})
     host.run(
         OneShot(
             name=f"{host.namespace}.edge.install",
             image=image,
-            labels=host.role_labels("edge-install"),
+            labels=host.role_labels(_INSTALLING),
             command=["sh", "-c", *script],
             binds=[Bind("edge", "/edge"), Bind("edge/tmp", "/var/tmp/nginx")],  # noqa: S108  (the edge's own disk)
             network="host",  # nginx -t binds the addresses it is to listen on

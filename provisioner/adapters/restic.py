@@ -1,6 +1,7 @@
 """Restic repositories, reached from a one-shot on the host whose data they hold: the agent does the work."""
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome
+from provisioner.model.names import LABEL_SUBJECT
 
 MOUNTED = "/repository"
 SECONDS = 6 * 3600  # no backup or restore of one site takes longer
@@ -136,22 +138,33 @@ class Worker:
     def _remove_dead_locks(self) -> list[str]:
         """Remove the repository's locks if every holder is proven dead; return who holds the others.
 
-        Proven dead is a one-shot of this very engine that does not run any more. The caller holds the subject,
-        so that nobody of ours takes a new lock meanwhile.
+        Proven dead is a one-shot of this very engine that does not run any more, and one that ran under the lock that
+        the caller holds now: the process that waited for it is dead, and it is ended. Nobody of ours takes a new
+        lock meanwhile.
         """
         locks = self.call("locks", {})
         holders = {f"{lock['hostname']}, since {str(lock['time'])[:19]}": str(lock["hostname"]) for lock in locks}
         if not holders:
             return []
-        alive = self.host.hostnames_running()
+        running = self.host.running_by_hostname()
         strangers = [
             shown
             for shown, hostname in holders.items()
-            if not hostname.startswith(f"{self.host.identity}-") or hostname in alive
+            if not hostname.startswith(f"{self.host.identity}-") or not self._ended(running.get(hostname))
         ]
         if not strangers:
             self.call("unlock", {})
         return strangers
+
+    def _ended(self, running: Mapping[str, Any] | None) -> bool:
+        """Return whether a one-shot has ended, after ending one that a dead process left under the caller's lock."""
+        if running is None:
+            return True
+        subject = self.labels.get(LABEL_SUBJECT)
+        if subject is None or running["Config"]["Labels"].get(LABEL_SUBJECT) != subject:
+            return False
+        self.host.remove(running["Id"])
+        return True
 
     def _one_shot(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> OneShot:
         name, place = f"{self.prefix}.{verb}", self.repository
@@ -163,7 +176,8 @@ class Worker:
             command=[verb],
             binds=[*self.binds, *(place.binds if place else ())],
             network=place.network if place else "none",
-            hostname=f"{self.host.identity}-{name.replace('.', '-')}"[:63].rstrip("-"),
+            # Of its own, too: by it restic's locks tell whether who took them is still there.
+            hostname=f"{self.host.identity}-{secrets.token_hex(4)}-{name.replace('.', '-')}"[:63].rstrip("-"),
             capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
             files={**files, "request.json": json.dumps({**request, **opened}).encode()},
         )

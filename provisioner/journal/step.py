@@ -24,6 +24,9 @@ class Work:
         self.write_note(key, value)
         self.notes[key] = value
 
+    def end_leftovers(self) -> None:
+        """End what a process that died left at work for this operation: a step that is repeated must be alone."""
+
     def middle(self) -> None:
         """Mark a place in the middle of a step where it may fail or die."""
         failpoint.reach(self.kind, self.step, "middle")

@@ -68,7 +68,7 @@ class Service:
 class OneShot:
     """A container that does one thing and ends; its exit code is what counts."""
 
-    name: str
+    name: str  # its container's; each that is run gets some letters of its own behind it
     image: str
     labels: Mapping[str, str]
     command: Sequence[str]

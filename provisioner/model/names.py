@@ -63,6 +63,9 @@ LABEL_ROLE = "provision.role"
 LABEL_SITE = "provision.site"
 LABEL_GENERATION = "provision.generation"
 LABEL_OPERATION = "provision.operation"
+LABEL_SUBJECT = (
+    "provision.subject"  # of a one-shot that runs under the lock of a subject: whoever holds it next ends it
+)
 LABEL_SPEC = "provision.spec"
 
 

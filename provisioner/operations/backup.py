@@ -268,14 +268,15 @@ def _ask_alone(
     with lock.hold(installation.locks, kept.name) as free:
         if not free:
             raise Busy(f"{kept.name}: an operation is running", f"provision status {kept.name}")
-        return _worker(installation, kept, pruning=pruning).call_held(verb, request)
+        return _worker(installation, kept, held=True, pruning=pruning).call_held(verb, request)
 
 
-def _worker(installation: Installation, kept: Kept, *, pruning: bool = False) -> restic.Worker:
+def _worker(installation: Installation, kept: Kept, *, held: bool = False, pruning: bool = False) -> restic.Worker:
     host, key = installation.host(kept.host), installation.keys.repository(kept.name)
     place = restic.repository(installation.inventory, host, kept.name, key, pruning=pruning)
     prefix = f"{host.namespace}.backup.{kept.name}"
-    return restic.Worker(host, installation.inventory, prefix, host.role_labels("one-shot"), place)
+    labels = host.held_labels(kept.name) if held else host.role_labels("one-shot")
+    return restic.Worker(host, installation.inventory, prefix, labels, place)
 
 
 def subjects(installation: Installation, slugs: Sequence[str]) -> list[str]:

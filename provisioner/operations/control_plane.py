@@ -71,7 +71,7 @@ def take(installation: Installation) -> dict[str, Any]:
             known = eventlog.newest(session, CONTROL_PLANE, TAKEN)
         settings = installation.inventory
         key = installation.keys.repository(CONTROL_PLANE)
-        worker = _worker(settings, host, key, f"backup.{CONTROL_PLANE}")
+        worker = _worker(settings, host, key, f"backup.{CONTROL_PLANE}", held=True)
         if is_first(known, settings):
             worker.call_held("initialize", {})
         request = {"append_only": settings.backup.append_only, "time": f"{clock.now():%Y-%m-%d %H:%M:%S}"}
@@ -147,9 +147,10 @@ def _read(path: Path) -> File:
         raise BadInput(f"{path}: {error.strerror}", "the inventory names it: put it back, or name another") from None
 
 
-def _worker(settings: Inventory, host: DockerHost, key: str, prefix: str) -> restic.Worker:
+def _worker(settings: Inventory, host: DockerHost, key: str, prefix: str, *, held: bool = False) -> restic.Worker:
     place = restic.repository(settings, host, CONTROL_PLANE, key)
-    return restic.Worker(host, settings, f"{host.namespace}.{prefix}", host.role_labels("one-shot"), place)
+    labels = host.held_labels(CONTROL_PLANE) if held else host.role_labels("one-shot")
+    return restic.Worker(host, settings, f"{host.namespace}.{prefix}", labels, place)
 
 
 def restore(

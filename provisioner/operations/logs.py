@@ -5,15 +5,15 @@ access logs 6 to 12 months).
 """
 
 import json
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from provisioner import clock, records
 from provisioner.adapters import restic
 from provisioner.installation import Installation
+from provisioner.journal import lock
 from provisioner.model.container import Bind
-from provisioner.model.names import LOGS, SITE_LOGS
+from provisioner.model.names import LABEL_SUBJECT, LOGS, SITE_LOGS
 from provisioner.operations.fleet import Outcome
 
 
@@ -40,7 +40,7 @@ def activity(installation: Installation, slug: str, count: int) -> list[Entry]:
     worker = restic.Worker(
         host,
         installation.inventory,
-        f"{host.namespace}.log-{secrets.token_hex(4)}",  # several may read at once
+        f"{host.namespace}.log",
         host.role_labels("one-shot"),
         binds=[Bind(SITE_LOGS, "/logs/sites", read_only=True)],
     )
@@ -57,14 +57,17 @@ def tidy(installation: Installation, name: str) -> Outcome:
 
     """
     host, policy = installation.host(name), installation.inventory.policy
+    subject = f"logs:{name}"
     worker = restic.Worker(
-        host, installation.inventory, host.namespace, host.role_labels("one-shot"), binds=[Bind(LOGS, "/logs")]
+        host, installation.inventory, host.namespace, host.held_labels(subject), binds=[Bind(LOGS, "/logs")]
     )
     request = {
         "today": clock.now().astimezone(UTC).date().isoformat(),  # a day's file is named in UTC
         "activity": policy.activity_log_days,
         "access": policy.access_log_days,
     }
-    done = worker.call("tidy-logs", request)
+    with lock.wait_for(installation.locks, subject):
+        host.remove_labelled(**{LABEL_SUBJECT: subject})  # a process that died left it: two would write one file
+        done = worker.call("tidy-logs", request)
     said = f"{done['compressed']} compressed, {done['dropped']} dropped, {done['bytes'] // 1024} KiB kept"
     return Outcome(f"host:{name}", said)

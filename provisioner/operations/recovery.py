@@ -116,6 +116,7 @@ def _go_on(installation: Installation, subject: str, progress: Progress, *, back
         undoing = operation.state in (OperationState.UNDOING, OperationState.NEEDS_HAND)
         journal.take_over(operation)
         work = recipe.work_on(installation, operation)
+        work.end_leftovers()
         if backwards or undoing:
             journal.take_back(operation, work)
             return f"{operation.kind} undone"

@@ -12,9 +12,9 @@ from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal.step import Work
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
-from provisioner.model.names import ACTIVITY_DOORS, EDGE_LOGS, RECORDER_UID, SITE_LOGS, HostNames
+from provisioner.model.names import ACTIVITY_DOORS, EDGE_LOGS, LABEL_OPERATION, RECORDER_UID, SITE_LOGS, HostNames
 from provisioner.model.tables import Release, Site, Snapshot
-from provisioner.steps.routing import refresh_edge, rendered_edge
+from provisioner.steps.routing import edge_held, refresh_edge, rendered_edge
 
 DATABASE_UID = 20100  # of the user in the image; below every site's user id
 EDGE_UID = 20101
@@ -65,12 +65,16 @@ class HostWork(Work):
             OneShot(
                 name=f"{self.installation.namespace}.op.{self.operation_id}.{name}",
                 image=self.image("edge"),
-                labels=self.host.role_labels("one-shot"),
+                labels={**self.host.held_labels(f"host:{self.name}"), LABEL_OPERATION: str(self.operation_id)},
                 command=["sh", "-c", script, name, *arguments],
                 binds=[Bind("", "/host")],
                 capabilities=FILE_CAPABILITIES,
             )
         ).require_success(f"host {self.name}: {name}")
+
+    def end_leftovers(self) -> None:
+        """End the one-shots that a process which died left at work for this operation."""
+        self.host.remove_labelled(**{LABEL_OPERATION: str(self.operation_id)})
 
     def ensure_service(self, service: Service) -> None:
         """Make sure that ``service`` runs, recording first whether it is this operation that brings it."""
@@ -202,7 +206,8 @@ def start_edge(work: HostWork) -> None:
     """Install the edge's configuration, start the edge and ask it over HTTPS."""
     settings = work.installation
     if work.host.inspect(work.container.edge) is None:  # without a configuration it would not even start
-        edge.install(work.host, work.image("edge"), *rendered_edge(settings, work.host))
+        with edge_held(settings, work.host):
+            edge.install(work.host, work.image("edge"), *rendered_edge(settings, work.host))
     work.middle()
     work.ensure_service(edge_service(work))
     refresh_edge(settings, work.host)

@@ -1,5 +1,7 @@
 """How the edge finds a site: SLUG.DOMAIN by the wildcard, a name of its own by a line in the edge's configuration."""
 
+from contextlib import AbstractContextManager
+
 from provisioner import records
 from provisioner.adapters import edge
 from provisioner.adapters.docker_host import DockerHost
@@ -36,6 +38,11 @@ def rendered_edge(installation: Installation, host: DockerHost, without: str = "
     return edge.render_files(installation.inventory, host, installation.authority, names)
 
 
+def edge_held(installation: Installation, host: DockerHost) -> AbstractContextManager[None]:
+    """Hold the configuration of a host's edge for a block, waiting for whoever changes it."""
+    return lock.wait_for(installation.locks, f"edge-{host.name}")
+
+
 def refresh_edge(installation: Installation, host: DockerHost, without: str = "") -> bool:
     """Make the edge serve what the records say; return whether anything had to change.
 
@@ -46,7 +53,7 @@ def refresh_edge(installation: Installation, host: DockerHost, without: str = ""
 
     """
     root = installation.authority.root
-    with lock.wait_for(installation.locks, f"edge-{host.name}"):
+    with edge_held(installation, host):
         revision, files = rendered_edge(installation, host, without)
         before = edge.current_revision(host)
         if before == revision:

@@ -13,7 +13,7 @@ from provisioner.installation import Installation
 from provisioner.inventory import SitePolicy
 from provisioner.journal.step import Work
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome, Overlay, Service
-from provisioner.model.names import LABEL_NAMESPACE, LABEL_OPERATION, LABEL_ROLE, GenerationNames, HostNames
+from provisioner.model.names import LABEL_OPERATION, LABEL_ROLE, GenerationNames, HostNames
 from provisioner.model.tables import Generation, GenerationState, Operation, Site
 
 SITE_PROGRAM = "/srv/provision/provision.php"
@@ -138,12 +138,17 @@ class SiteWork(Work):
 
     @property
     def operation_labels(self) -> dict[str, str]:
-        """Return the labels of this operation's one-shots."""
-        return {
-            LABEL_NAMESPACE: self.installation.namespace,
-            LABEL_ROLE: "one-shot",
-            LABEL_OPERATION: str(self.operation_id),
-        }
+        """Return the labels of this operation's one-shots; who only looks is no operation, and holds nothing."""
+        if not self.operation_id:
+            return self.host.role_labels("one-shot")
+        return {**self.host.held_labels(self.slug), LABEL_OPERATION: str(self.operation_id)}
+
+    def end_leftovers(self) -> None:
+        """End the one-shots that a process which died left at work for this operation."""
+        with self.installation.store.transaction() as session:
+            known = records.find_site(session, self.slug) is not None
+        if known:  # a site whose record is gone has nothing left
+            self.host.remove_labelled(**{LABEL_OPERATION: str(self.operation_id)})
 
 
 def edge_image(host: DockerHost) -> str:

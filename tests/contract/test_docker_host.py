@@ -7,6 +7,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +176,7 @@ def test_a_long_output_arrives_whole(host: DockerHost, name: str, image: str) ->
 
 def test_a_one_shot_that_is_killed_is_no_success(host: DockerHost, name: str, image: str) -> None:
     def kill_soon() -> None:
-        while not (found := docker.from_env().containers.list(filters={"name": f"^{name}$"})):
+        while not (found := docker.from_env().containers.list(filters={"name": f"^{name}\\."})):
             time.sleep(0.05)
         found[0].kill()
 
@@ -243,9 +245,33 @@ def test_a_one_shot_that_does_not_end_is_ended(host: DockerHost, name: str, imag
     assert host.inspect(name) is None
 
 
-def test_a_leftover_of_the_same_name_is_replaced(host: DockerHost, name: str, image: str) -> None:
+def test_one_shots_of_one_name_never_meet(host: DockerHost, name: str, image: str) -> None:
+    """Nor do they take the place of what runs under that very name."""
     host.ensure_service(service(host, name, image))
-    assert host.run(one_shot(host, name, image, ["echo", "new"])).output == "new\n"
+    running = host.inspect(name)
+    shot = one_shot(host, name, image, ["sh", "-c", "sleep 2; echo well"])
+    with ThreadPoolExecutor(4) as pool:
+        assert [done.output for done in pool.map(host.run, [shot] * 4)] == ["well\n"] * 4
+    assert host.inspect(name) == running
+
+
+def test_a_one_shot_that_somebody_removes_is_told(host: DockerHost, name: str, image: str) -> None:
+    labels = {**host.role_labels("one-shot"), "provision.test": name}
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.run, replace(one_shot(host, name, image, ["sleep", "60"]), labels=labels))
+        while not [one for one in host.containers(**{"provision.test": name}) if one["State"] == "running"]:
+            time.sleep(0.05)
+        host.remove_labelled(**{"provision.test": name})
+        with pytest.raises(ProvisionError, match=r"was removed before it ended|exit code 137"):
+            running.result(30).require_success("it")
+
+
+def test_a_name_that_is_taken_is_told_and_left(host: DockerHost, name: str, image: str) -> None:
+    host.ensure_service(service(host, name, image))
+    running = host.inspect(name)
+    with pytest.raises(ProvisionError, match=f"another container has the name {name}"):
+        host.launch(replace(one_shot(host, name, image, ["true"]), labels=host.role_labels("switch")))
+    assert host.inspect(name) == running
 
 
 # Commands in running containers

@@ -280,7 +280,8 @@ def test_a_prune_that_is_killed_is_done_by_the_next(night: Town) -> None:
         while len(list((place / "snapshots").iterdir())) == known or not list((place / "locks").iterdir()):
             assert command.running, "it was over before it could be killed"
             time.sleep(0.01)
-        night.docker().containers.get(f"{night.namespace}.backup.{SITE}.prune").kill()
+        (prune,) = night.docker().containers.list(filters={"name": f"{night.namespace}.backup.{SITE}.prune"})
+        prune.kill()
         assert command.end().code == 1
         assert "of the data read" in night.json("backup", SITE, "--check")[0]["outcome"]
         night.run("backup", SITE, "--prune", "--yes")
