@@ -203,6 +203,7 @@ def _show_activity(installation: Installation, slug: str, count: int, json: bool
 
 
 def doctor(
+    slugs: options.Slugs = None,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely.")] = False,
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
@@ -210,8 +211,11 @@ def doctor(
 ) -> None:
     """Compare the hosts with the records, both ways, and ask every site over HTTPS. Exit code 3: something is wrong.
 
+    With slugs: these sites alone. --fix tries each thing, and tells what could not be mended.
+
     \b
     provision doctor --fix
+    provision doctor kayane regart
     """
     from provisioner.cli import output
     from provisioner.errors import NeedsHand
@@ -219,15 +223,20 @@ def doctor(
     from provisioner.operations import doctor as operation
 
     installation = Installation.open(inventory)
-    findings = operation.examine(installation)
+    sites = list(dict.fromkeys(slugs or []))
+    findings = operation.examine(installation, sites)
     if fix and findings and not dry_run:
-        findings = operation.fix(installation, findings)
+        findings = operation.fix(installation, findings, sites)
     if json:
         output.machine(findings)
     else:
         for finding in findings:
             output.attention(finding.subject, finding.problem, finding.mend)
         if not findings:
-            output.line("all is well: hosts and records agree, every site answers over HTTPS")
+            output.line(
+                f"all is well: {', '.join(sites)} as the records say, over HTTPS too"
+                if sites
+                else "all is well: hosts and records agree, every site answers over HTTPS"
+            )
     if findings:
         raise typer.Exit(NeedsHand.exit_code)

@@ -1,17 +1,20 @@
 """`provision doctor`: the hosts against the records, both ways, and `--fix` for what can be mended safely."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from provisioner import eventlog, records
 from provisioner.adapters import mariadb
 from provisioner.adapters.docker_host import DockerHost
-from provisioner.errors import ProvisionError
+from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import CLOSED, HostNames
 from provisioner.model.tables import GenerationState, SiteState
 from provisioner.operations import alerts, init
+from provisioner.operations.alerts import Attention
 from provisioner.probes import host as host_probes
 from provisioner.probes import page
 from provisioner.probes.host import Expected, Finding, Orphan
@@ -21,16 +24,25 @@ from provisioner.steps.routing import refresh_edge, rendered_edge
 from provisioner.steps.site import SiteWork, edge_image, site_service
 
 
-def examine(installation: Installation) -> list[Finding]:
-    """Return what is not as the records say, on every host; a host that does not answer stops no other."""
+def examine(installation: Installation, slugs: Sequence[str] = ()) -> list[Finding]:
+    """Return what is not as the records say, on every host; a host that does not answer stops no other.
+
+    With ``slugs``, of these sites alone: what belongs to a host is looked at as far as they depend on it.
+
+    Raises:
+        BadInput: a slug names no site.
+
+    """
     with installation.store.transaction() as session:
-        found = list(host_probes.interrupted(session, installation))
+        on = {records.site(session, slug).host for slug in slugs}
+        found = [one for one in host_probes.interrupted(session, installation) if not slugs or one.subject in slugs]
     for settings in installation.inventory.hosts:
-        found += _examine_host(installation, installation.host(settings.name))
+        if not slugs or settings.name in on:
+            found += _examine_host(installation, installation.host(settings.name), set(slugs))
     return found
 
 
-def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]:
+def _examine_host(installation: Installation, host: DockerHost, slugs: set[str]) -> list[Finding]:
     unreachable = host_probes.reachable(host)
     if unreachable is not None:
         return [unreachable]
@@ -38,21 +50,24 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
     dead = list(host_probes.dead_services(host, names.vital))
     if dead:
         return dead  # without them nothing else can be asked
-    with installation.store.transaction() as session:
-        wanted, past = host_probes.expected(session, host), records.past_subjects(session)
-    looks: tuple[Callable[[], list[Finding]], ...] = (
-        lambda: list(host_probes.dead_services(host, [names.recorder])),
-        lambda: [orphan.finding for orphan in host_probes.orphans(host, wanted, past)],
+    wanted, past = _known(installation, host, slugs)
+    looks: list[Callable[[], list[Finding]]] = [
         lambda: list(host_probes.missing(host, wanted)),
         lambda: _drifted(installation, host, wanted),
-        lambda: _edge_drift(installation, host),
         lambda: _silent(installation, host, wanted),
         lambda: [
             Finding(item.site.slug, problem, "provision doctor --fix") for item, problem in _unlocked(host, wanted)
         ],
-        lambda: [Finding(one.subject, one.what, one.command) for one in alerts.on_host(installation, host)],
+        lambda: [Finding(one.subject, one.what, one.command) for one in _alarms(installation, host, slugs)],
         lambda: _unresolved(installation, wanted),
-    )
+    ]
+    if not slugs:
+        looks = [
+            lambda: list(host_probes.dead_services(host, [names.recorder])),
+            lambda: [orphan.finding for orphan in host_probes.orphans(host, wanted, past)],
+            lambda: _edge_drift(installation, host),
+            *looks,
+        ]
     found: list[Finding] = []
     for look in looks:
         try:
@@ -62,35 +77,92 @@ def _examine_host(installation: Installation, host: DockerHost) -> list[Finding]
     return found
 
 
-def fix(installation: Installation, findings: list[Finding]) -> list[Finding]:
-    """Mend what can be mended safely, then examine again; return what is left.
+def _known(installation: Installation, host: DockerHost, slugs: set[str]) -> tuple[list[Expected], set[str]]:
+    """Return what the records expect on ``host`` (of ``slugs``, if there are any), and whom the journal remembers."""
+    with installation.store.transaction() as session:
+        wanted, past = host_probes.expected(session, host), records.past_subjects(session)
+    return [item for item in wanted if not slugs or item.site.slug in slugs], past
 
-    Nothing that a record knows is ever removed, nothing that the journal has never heard of, and nothing of
-    a site on which an operation is unfinished.
+
+def _alarms(installation: Installation, host: DockerHost, slugs: set[str]) -> list[Attention]:
+    return [one for one in alerts.on_host(installation, host) if not slugs or one.subject in slugs]
+
+
+def fix(installation: Installation, findings: Sequence[Finding], slugs: Sequence[str] = ()) -> list[Finding]:
+    """Mend what can be mended safely, then examine again; return what is left, and what could not be mended and why.
+
+    Each thing is tried, whatever became of those before it. Nothing that a record knows is ever removed, nothing that
+    the journal has never heard of, and nothing of a site on which an operation is unfinished.
     """
+    with installation.store.transaction() as session:
+        for finding in findings:
+            eventlog.record(session, finding.subject, "doctor mends", problem=finding.problem)
+    failed: list[Finding] = []
     for settings in installation.inventory.hosts:
         host = installation.host(settings.name)
-        if host_probes.reachable(host) is not None:
-            continue
-        names = HostNames(host.namespace)
-        if any(host_probes.dead_services(host, [*names.vital, names.recorder])):
-            init.init(installation)
-        with installation.store.transaction() as session:
-            wanted, past = host_probes.expected(session, host), records.past_subjects(session)
-            for finding in findings:
-                eventlog.record(session, finding.subject, "doctor mends", problem=finding.problem)
-        for orphan in host_probes.orphans(host, wanted, past):
-            if orphan.removable:
-                _remove(host, orphan)
-        _restart(installation, host, wanted)
-        _thaw_forgotten(installation, host)
-        for item, _ in _unlocked(host, wanted):
-            with lock.hold(installation.locks, item.site.slug) as free:
-                if free:
-                    work = _work(installation, item.site.slug, item.generation.number)
-                    (close_writes if item.site.state is SiteState.CLOSING else open_writes)(work)
-        refresh_edge(installation, host)
-    return examine(installation)
+        if host_probes.reachable(host) is None:
+            for subject, mend in _mends(installation, host, set(slugs), failed):
+                _try(subject, mend, failed)
+    return [*examine(installation, slugs), *failed]
+
+
+Mend = tuple[str, Callable[[], object]]  # whose it is, and what mends it
+
+
+def _try(subject: str, mend: Callable[[], object], failed: list[Finding]) -> None:
+    """Mend one thing; note in ``failed`` why it could not be done."""
+    try:
+        mend()
+    except ProvisionError as error:
+        failed.append(_unmended(subject, error))
+
+
+def _unmended(subject: str, error: ProvisionError) -> Finding:
+    return Finding(subject, f"it could not be mended: {error.message}", error.hint, fixable=False)
+
+
+def _mends(installation: Installation, host: DockerHost, slugs: set[str], failed: list[Finding]) -> Iterator[Mend]:
+    """Yield what there is to mend on ``host``, in the order in which one needs the other; what cannot be seen is noted.
+
+    Each kind is looked for when its turn comes: what was mended before it is there then.
+    """
+    subject, names = f"host:{host.name}", HostNames(host.namespace)
+    if not slugs and any(host_probes.dead_services(host, [*names.vital, names.recorder])):
+        yield subject, lambda: init.init(installation)
+    wanted, past = _known(installation, host, slugs)
+    kinds: list[Callable[[], Sequence[Mend]]] = [
+        lambda: _to_start(installation, host, wanted),
+        lambda: _to_thaw(installation, host, slugs),
+        lambda: _to_lock(installation, host, wanted),
+    ]
+    if not slugs:
+        kinds = [lambda: _to_remove(installation, host, wanted, past), *kinds]
+    for kind in kinds:
+        try:
+            yield from kind()
+        except ProvisionError as error:
+            failed.append(_unmended(subject, error))
+    if not slugs:
+        yield subject, lambda: refresh_edge(installation, host)
+
+
+def _held(installation: Installation, slug: str, mend: Callable[[], object]) -> Mend:
+    """Return what mends a site, to be done if nobody works on it then."""
+
+    def alone() -> None:
+        with lock.hold(installation.locks, slug) as free:
+            if free:
+                mend()
+
+    return slug, alone
+
+
+def _to_remove(installation: Installation, host: DockerHost, wanted: list[Expected], past: set[str]) -> list[Mend]:
+    return [
+        _held(installation, orphan.slug, partial(_remove, host, orphan))
+        for orphan in host_probes.orphans(host, wanted, past)
+        if orphan.removable
+    ]
 
 
 def _remove(host: DockerHost, orphan: Orphan) -> None:
@@ -115,25 +187,45 @@ def _remove_directory(host: DockerHost, slug: str) -> None:
     ).require_success(f"host {host.name}: removing the directories of {slug}")
 
 
-def _restart(installation: Installation, host: DockerHost, wanted: list[Expected]) -> None:
-    databases = mariadb.databases(host)
-    for item in wanted:
-        with lock.hold(installation.locks, item.site.slug) as free:
-            if free and not item.busy and not item.kept and item.names.database in databases:
-                policy = installation.inventory.policy.site
-                host.ensure_service(site_service(host.namespace, item.site, item.generation, policy))
+def _to_start(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Mend]:
+    databases, policy = mariadb.databases(host), installation.inventory.policy.site
+    return [
+        _held(
+            installation,
+            item.site.slug,
+            partial(host.ensure_service, site_service(host.namespace, item.site, item.generation, policy)),
+        )
+        for item in wanted
+        if not item.busy and not item.kept and item.names.database in databases
+    ]
 
 
-def _thaw_forgotten(installation: Installation, host: DockerHost) -> None:
-    """Let sites write again that were left frozen with nothing under way."""
-    for item in alerts.on_host(installation, host):
-        with lock.hold(installation.locks, item.subject) as free:
-            if free and item.alarm == alerts.FROZEN:
-                with installation.store.transaction() as session:
-                    site = records.site(session, item.subject)
-                    serving = records.serving_generation(session, site.key)
-                if serving is not None:
-                    thaw(_work(installation, item.subject, serving.number), serving.number)
+def _to_thaw(installation: Installation, host: DockerHost, slugs: set[str]) -> list[Mend]:
+    """Return what lets sites write again that were left frozen with nothing under way."""
+    frozen = [item.subject for item in _alarms(installation, host, slugs) if item.alarm == alerts.FROZEN]
+    return [_held(installation, slug, partial(_thaw, installation, slug)) for slug in frozen]
+
+
+def _thaw(installation: Installation, slug: str) -> None:
+    with installation.store.transaction() as session:
+        serving = records.serving_generation(session, records.site(session, slug).key)
+    if serving is not None:
+        thaw(_work(installation, slug, serving.number), serving.number)
+
+
+def _to_lock(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Mend]:
+    """Return what gives sites the locks that their state calls for, or takes them away."""
+    return [
+        _held(
+            installation,
+            item.site.slug,
+            partial(
+                close_writes if item.site.state is SiteState.CLOSING else open_writes,
+                _work(installation, item.site.slug, item.generation.number),
+            ),
+        )
+        for item, _ in _unlocked(host, wanted)
+    ]
 
 
 def _work(installation: Installation, slug: str, number: int) -> SiteWork:
@@ -154,7 +246,13 @@ def _unlocked(host: DockerHost, wanted: list[Expected]) -> Iterator[tuple[Expect
 
 
 def _has_gate(host: DockerHost, item: Expected) -> bool:
-    return host.execute(item.names.container, ["test", "-f", f"/run/secrets/site/{CLOSED}"]).exit_code == 0
+    """Return whether the site's gate is closed; one that does not run, which is told by itself, takes no writes."""
+    try:
+        return host.execute(item.names.container, ["test", "-f", f"/run/secrets/site/{CLOSED}"]).exit_code == 0
+    except Unavailable:
+        raise
+    except ProvisionError:
+        return True
 
 
 def _drifted(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
@@ -188,14 +286,19 @@ def _edge_drift(installation: Installation, host: DockerHost) -> list[Finding]:
 
 
 def _silent(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
-    found = []
-    for item in wanted:
-        if item.busy or item.kept:
-            continue
-        problem = page.site_problem(host, item.site.host_name, installation.authority.root)
-        if problem is not None:
-            found.append(Finding(item.site.slug, problem, f"docker logs {item.names.container}", fixable=False))
-    return found
+    """Ask every site for its front page, some at a time: one that is slow holds up few others."""
+
+    def ask(item: Expected) -> str | None:
+        return page.site_problem(host, item.site.host_name, installation.authority.root)
+
+    asked = [item for item in wanted if not (item.busy or item.kept)]
+    with ThreadPoolExecutor(max_workers=alerts.AT_A_TIME) as pool:
+        answers = list(zip(asked, pool.map(ask, asked), strict=True))
+    return [
+        Finding(item.site.slug, problem, f"docker logs {item.names.container}", fixable=False)
+        for item, problem in answers
+        if problem is not None
+    ]
 
 
 def _unresolved(installation: Installation, wanted: list[Expected]) -> list[Finding]:
