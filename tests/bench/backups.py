@@ -64,7 +64,7 @@ def plain_tools(site: FullSite, folder: Path) -> tuple[float, int]:
 
 def longest_answer(site: FullSite, table: str, *, beside_backup: bool) -> float:
     """Return the milliseconds of the longest read or write of a client, beside a backup or alone."""
-    image = site.town.docker().images.list(name="provision/backup")[0].id or ""
+    image = site.town.docker().images.list(name="provision/agent")[0].id or ""
     command = [
         "docker", "run", "--rm", "--network", "none", "--label", f"provision.namespace={site.town.namespace}",
         "-v", f"{site.town.data_root}/run/database:/run/mysqld", "--entrypoint", "python3", image,

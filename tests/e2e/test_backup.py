@@ -69,7 +69,7 @@ def test_a_restore_brings_back_what_was_deleted(site: Town) -> None:
 def test_plain_restic_opens_the_repository(site: Town) -> None:
     """The image's own restic, and nothing of ours around it, lists and restores a snapshot."""
     folder, key = repository(site)
-    image = site.docker().images.list(name="provision/backup")[0].id or ""
+    image = site.docker().images.list(name="provision/agent")[0].id or ""
     command = [
         "docker",
         "run",

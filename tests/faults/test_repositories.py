@@ -59,7 +59,7 @@ def repository(town: Town, slug: str = SITE) -> Path:
 
 def in_repository(town: Town, script: str, hostname: str = "test", slug: str = SITE) -> str:
     """Run a script beside `provision`, with restic set up for a repository."""
-    image = town.docker().images.list(name="provision/backup")[0].id or ""
+    image = town.docker().images.list(name="provision/agent")[0].id or ""
     command = ["docker", "run", "--rm", "--network", "none", "--hostname", hostname, "-e", "RESTIC_PASSWORD"]
     command += ["-e", "RESTIC_REPOSITORY=/repository", "-v", f"{repository(town, slug)}:/repository"]
     return subprocess.run(
@@ -242,7 +242,7 @@ def test_the_lock_of_a_stranger_stays(night: Town, arguments: tuple[str, ...]) -
 
 def test_the_lock_of_a_process_that_runs_stays(night: Town) -> None:
     in_repository(night, DIE_LOCKED, hostname=_ours(night))
-    image = night.docker().images.list(name="provision/backup")[0]
+    image = night.docker().images.list(name="provision/agent")[0]
     alive = night.docker().containers.run(
         image,
         ["sleep", "600"],
