@@ -45,7 +45,9 @@ acceptance: engine .venv/dev ## What takes longer than CI should: every failpoin
 	@.ci/test-tools
 	$(BIN)/pytest -m acceptance --timeout 3600
 
-check: .venv/dev ## Format, lint, types, layers
+check: .venv/dev ## Format, lint, types, layers; shell scripts and PHP
+	@.ci/check-tools
+	.ci/check-scripts
 	$(BIN)/ruff format --check provisioner templates tests
 	$(BIN)/ruff check provisioner templates tests
 	$(BIN)/mypy
