@@ -1,10 +1,10 @@
-# `make help` lists what there is. The two that matter: `make demo` and `make test`.
+# `make help` lists what there is. Those that matter: `make demo`, `make unit` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test acceptance check bench format lock schema clean-demo engine
+.PHONY: help demo unit test acceptance check bench format lock schema clean-demo engine
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,9 +37,13 @@ demo: engine .venv/runtime ## Two associations with a WordPress site over HTTPS,
 	@echo "To administer one:   open a mail in state/mail/ and follow its link"
 	@echo "To go on:            .venv/bin/provision status      and docs/operator.md"
 
+unit: .venv/dev ## What needs neither root nor an engine, in a minute or so
+	@.ci/document-tools
+	$(BIN)/pytest tests/unit tests/records -n 2 --dist worksteal
+
 test: engine .venv/dev ## The whole suite: real engine, MariaDB, nginx, SMTP server, sshd, browser
 	@.ci/test-tools
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not acceptance"
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 acceptance: engine .venv/dev ## What takes longer than CI should: every failpoint of every step, all releases
 	@.ci/test-tools

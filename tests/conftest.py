@@ -1,11 +1,12 @@
 """Fixtures: a town per module, and one of its own for who needs it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.support import alone
 from tests.support.town import Town
 
 Town.forks = True  # each command saves a second of a busy machine; benches have no such setting
@@ -26,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     rank = {tests / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give the tests that need no engine one that is not there, from before their first fixture on."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in alone.FOLDERS:
+            patch.setenv("DOCKER_HOST", alone.NO_ENGINE)
+        return (yield)
 
 
 @pytest.fixture(scope="module")

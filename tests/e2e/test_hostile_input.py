@@ -1,38 +1,21 @@
-"""Hostile and careless input: every row of hostile.yaml is refused without effect, or shown as it is (H1 to H6)."""
+"""Hostile input that is text: every such row of hostile.yaml is stored, and shown as it is (H1 to H6)."""
 
-import os
 import re
-import signal
 import sqlite3
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from functools import cache
 from html.parser import HTMLParser
-from io import StringIO
-from itertools import groupby
-from pathlib import Path
-from typing import Any, cast
-from unittest.mock import patch
+from typing import Any
 
 import pytest
-import yaml
 
-from provisioner.cli.app import main
 from provisioner.fields import visible
+from tests.support.hostile import VERBATIM, changed, made
 from tests.support.town import Town, association
 
-COLUMNS = {"row", "why", "through", "given", "content", "then", "code", "says", "at"}
-ROWS: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("hostile.yaml").read_text(encoding="utf-8"))
-REFUSED = [row for row in ROWS if row["then"] == "refused"]
-VERBATIM = [row for row in ROWS if row["then"] == "verbatim"]
-SECONDS = 5.0  # for one refusal, whatever the input
-LINE = 1100  # characters of a refusal at most, whatever the input
 PLAIN = {  # what an association has where no row says anything else
     "name": "Association ordinaire",
     "seat": "1 rue Ordinaire",
@@ -40,200 +23,6 @@ PLAIN = {  # what an association has where no row says anything else
     "publication_director": "Personne Ordinaire",
     "commune": "Ville",
 }
-
-
-def name_of(row: Mapping[str, Any]) -> str:
-    return f"{row['row']}: {row['why']}"
-
-
-def test_the_table_is_well_formed() -> None:
-    assert len(REFUSED) > 150
-    assert {kept.key for kept in KEPT} <= {"name", *SHOWN, "contacts.0.name"}
-    assert {row["row"] for row in ROWS} == {"H1", "H2", "H3", "H4", "H5", "H6"}
-    for row in ROWS:
-        assert set(row) <= COLUMNS, name_of(row)
-        assert ("given" in row) != ("content" in row), name_of(row)
-        assert ("says" in row) == (row["then"] == "refused"), name_of(row)
-    assert [name for name, count in Counter(map(name_of, ROWS)).items() if count > 1] == []
-
-
-# What the table's words mean
-
-
-def made(value: Any) -> Any:
-    """Return a value of the table with its generated parts made."""
-    match value:
-        case {"repeat": part, "times": int(times)}:
-            return part * times
-        case {"join": [*parts]}:
-            return "".join(made(part) for part in parts)
-        case {"bytes": hexadecimal}:
-            return bytes.fromhex(hexadecimal)
-        case dict():
-            return {key: made(part) for key, part in value.items()}
-        case list():
-            return [made(part) for part in value]
-    return value
-
-
-def word(value: Any) -> str:
-    """Return a value as Python has it in sys.argv: bytes that are not UTF-8 become lone surrogates."""
-    return os.fsdecode(made(value))
-
-
-def changed(sound: Any, changes: Mapping[str, Any]) -> Any:
-    """Return a copy of ``sound`` in which the dotted keys of ``changes`` have other values, or are absent."""
-    copy = deepcopy(sound)
-    for dotted, value in changes.items():
-        *path, last = (int(part) if part.isdecimal() else part for part in dotted.split("."))
-        place = copy
-        for part in path:
-            place = place[part]
-        if value == {"absent": True}:
-            del place[last]
-        else:
-            place[last] = made(value)
-    return copy
-
-
-def write(path: Path, row: Mapping[str, Any], sound: Any) -> Path:
-    """Write the file of a row and return its path; some rows are about another kind of file."""
-    match row.get("content"):
-        case None:
-            path.write_text(yaml.safe_dump(changed(sound, row["given"]), allow_unicode=True), encoding="utf-8")
-        case {"place": "missing"}:
-            pass
-        case {"place": "directory"}:
-            path.mkdir()
-        case {"place": "endless"}:
-            return Path("/dev/zero")
-        case content:
-            data = made(content)
-            path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
-    return path
-
-
-def command(row: Mapping[str, Any], town: Town, folder: Path) -> tuple[list[str], Path | None]:
-    """Return the words behind `provision` that bring in a row, and the file that they name."""
-    match row["through"]:
-        case "argument":
-            return [word(value) for value in row["given"]], None
-        case "options":
-            two = [f"{who} <{who}@example.org>" for who in ("presidence", "secretariat")]
-            given = {"slug": "kayane", "name": "Kayane", "administrator": two, **row["given"]}
-            slug = word(given.pop("slug"))
-            pairs = [(key, one) for key, value in given.items() for one in (value if type(value) is list else [value])]
-            return ["create", "--yes", *(f"--{key}={word(value)}" for key, value in pairs), "--", slug], None
-        case "file":
-            path = write(folder / "associations.yaml", row, association("kayane"))
-            return ["create", "--yes", "--from", str(path)], path
-        case "inventory":
-            sound = {**yaml.safe_load(town.inventory.read_text(encoding="utf-8")), "state": str(town.state)}
-            path = write(folder / "inventory.yaml", row, sound)
-            return ["status", "--inventory", str(path)], path
-    raise AssertionError(f"{name_of(row)}: through {row['through']}")
-
-
-# Refused: one line, the right code, no effect
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    output: str
-    errors: str
-
-
-def run_here(town: Town, words: list[str]) -> Ended:
-    """Run `provision` in this process, by its own `main`: what it prints and returns is what an operator gets."""
-    output, errors = StringIO(), StringIO()
-    with (
-        patch.object(sys, "argv", ["provision", *words]),
-        patch.dict(os.environ, town.environment()),
-        redirect_stdout(output),
-        redirect_stderr(errors),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Ended(cast("int", ended.value.code), output.getvalue(), errors.getvalue())
-
-
-def counts(town: Town) -> dict[str, int]:
-    """Return how many of each are on record, read beside `provision`."""
-    with sqlite3.connect(f"file:{town.state / 'provision.db'}?mode=ro", uri=True) as database:
-        tables = ("site", "contact", "agreement", "generation", "operation", "operationstep", "mail", "event")
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
-
-
-def files(town: Town) -> set[Path]:
-    """Return every file of the control plane."""
-    return set(town.folder.rglob("*"))
-
-
-@pytest.fixture(scope="module")
-def signals() -> Iterator[None]:
-    """Give the signals that `main` takes back at the end."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture(scope="module")
-def untouched(town: Town, signals: None) -> Iterator[Town]:
-    """The town; after the whole table its host has what it had before."""
-    before = town.belongings()
-    yield town
-    assert town.belongings() == before
-
-
-def assert_refused(row: Mapping[str, Any], ended: Ended, path: Path | None) -> None:
-    """Check that a command ended with the code and the one line that the row asks for."""
-    assert (ended.code, ended.output) == (row.get("code", 2), ""), ended.errors[-2000:]
-    lines = ended.errors.splitlines()
-    assert len(lines) == 1, ended.errors[-2000:]
-    assert lines[0].startswith("provision: ")
-    assert row["says"] in lines[0]
-    assert len(lines[0]) < LINE + len(str(path))
-    assert visible(lines[0]) == lines[0]
-    if path is not None:
-        place = f":{row.get('at', r'[0-9]+:[0-9]+')}"
-        if "content" in row and "at" not in row:
-            place = f"({place})?"  # a file that cannot be read as text has no line
-        assert re.match(f"provision: {re.escape(str(path))}{place}: ", lines[0])
-
-
-@pytest.mark.parametrize("row", REFUSED, ids=name_of)
-def test_it_is_refused_with_one_line_and_without_effect(
-    row: dict[str, Any], untouched: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(untouched.folder)
-    words, path = command(row, untouched, tmp_path)
-    before = counts(untouched), files(untouched)
-    started = time.monotonic()
-    ended = run_here(untouched, words)
-    assert time.monotonic() - started < SECONDS
-    assert_refused(row, ended, path)
-    assert (counts(untouched), files(untouched)) == before
-
-
-FIRST_OF_EACH = [next(rows) for _, rows in groupby(sorted(REFUSED, key=lambda r: r["through"]), lambda r: r["through"])]
-NOT_UTF8 = [row for row in REFUSED if row["through"] in ("argument", "options") and "not UTF-8" in row["says"]]
-
-
-@pytest.mark.parametrize("row", [*FIRST_OF_EACH, *NOT_UTF8], ids=name_of)
-def test_a_process_of_its_own_says_the_same(
-    row: dict[str, Any], untouched: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Town, "forks", False)
-    words, path = command(row, untouched, tmp_path)
-    done = untouched.run(*words, code=None)
-    assert_refused(row, Ended(done.returncode, done.stdout, done.stderr), path)
-
-
-# Verbatim: stored, and shown as it is
 
 
 @dataclass(frozen=True)
@@ -362,6 +151,10 @@ def stored(town: Town, kept: Kept) -> str:
 def listed(market: Town) -> dict[str, str]:
     """Return the name of each site as `provision status` has it."""
     return {site["slug"]: site["name"] for site in market.json("status")["sites"]}
+
+
+def test_every_text_is_looked_for() -> None:
+    assert {kept.key for kept in KEPT} <= {"name", *SHOWN, "contacts.0.name"}
 
 
 @pytest.mark.parametrize("kept", NAMES, ids=kept_name)

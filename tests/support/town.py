@@ -52,7 +52,7 @@ class Town:
     forks: ClassVar[bool] = False  # whether commands are forked from a server (tests/support/forks.py), or executed
 
     folder: Path
-    engine: str = "unix:///var/run/docker.sock"
+    engine: str = field(default_factory=lambda: os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
     host: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     namespace: str = field(default_factory=lambda: f"test-{secrets.token_hex(3)}")
