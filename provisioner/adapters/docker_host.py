@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from provisioner.agent import protocol
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
 from provisioner.model.container import Bind, OneShot, Outcome, Overlay, Scratch, Service
@@ -52,6 +53,7 @@ class DockerHost:
         self.settings = host
         self._engine = Engine(host)
         self.call = self._engine.call
+        self._protocols: dict[str, int] = {}  # by image: a digest never changes what it names
 
     @property
     def _api(self) -> docker.APIClient:
@@ -381,6 +383,23 @@ class DockerHost:
             return dict(self.call(lambda api: api.inspect_image(reference)))  # type: ignore[no-untyped-call]
         except NotFound:
             return None
+
+    def protocol(self, reference: str) -> int:
+        """Return the protocol that the program in a site's image speaks; images older than protocols speak the first.
+
+        Raises:
+            ProvisionError: the host has no such image.
+
+        """
+        if reference not in self._protocols:
+            image = self.image(reference)
+            if image is None:
+                raise ProvisionError(
+                    f"host {self.name}: the image {reference[:19]} is missing", "provision release build"
+                )
+            labels = image["Config"].get("Labels") or {}
+            self._protocols[reference] = int(labels.get(protocol.LABEL, protocol.FIRST))
+        return self._protocols[reference]
 
     def _mounts(self, binds: Sequence[Bind]) -> list[Mount]:
         return [

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from provisioner.agent import protocol
 from provisioner.errors import Unavailable
 
 _PACKAGE = re.compile(r"(?P<slug>[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)-(?P<version>\d[\w.+~]*(?:-[a-z]+\.?\d*)?)\.zip")
@@ -34,7 +34,7 @@ class Package:
         return f"{self.kind} {self.slug} {self.version}"
 
     @property
-    def request(self) -> dict[str, Any]:
+    def request(self) -> protocol.Package:
         """Return what the site's program is told of it."""
         return {
             "kind": self.kind,
@@ -83,7 +83,7 @@ def packages(mirror: Path) -> list[Package]:
     return sorted(found, key=lambda package: (package.kind, package.slug, package.since))
 
 
-def requests(chosen: Sequence[Package]) -> list[dict[str, Any]]:
+def requests(chosen: Sequence[Package]) -> list[protocol.Package]:
     """Return what the site's program is told of ``chosen``."""
     return [package.request for package in chosen]
 

@@ -1,14 +1,16 @@
 """Restic repositories, reached from a one-shot on the host whose data they hold: the agent does the work."""
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from provisioner.adapters import images
+from provisioner.adapters.answers import answered
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.agent import wire
+from provisioner.agent.protocol import Access, ListLocks, Request, Unlock
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome
@@ -18,6 +20,8 @@ MOUNTED = "/repository"
 SECONDS = 6 * 3600  # no backup or restore of one site takes longer
 # restic's exit codes that have a name here (D4); any other than 0 is a failure as well.
 NO_REPOSITORY, LOCKED, WRONG_KEY = 10, 11, 12
+
+A = TypeVar("A")
 
 
 class RepositoryFault(ProvisionError):
@@ -51,15 +55,9 @@ class Repository:
         return "none" if self.directory else "host"
 
     @property
-    def request(self) -> dict[str, Any]:
-        """Return what the program in the image needs to open it."""
-        return {
-            "address": self.address,
-            "key": self.key,
-            "credentials": dict(self.credentials),
-            "login_key": self.login_key,
-            "host_key": self.host_key,
-        }
+    def access(self) -> Access:
+        """Return what the agent needs to open it."""
+        return Access(self.address, self.key, dict(self.credentials), self.login_key, self.host_key)
 
 
 def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, pruning: bool = False) -> Repository:
@@ -105,16 +103,16 @@ class Worker:
     repository: Repository | None = None
     binds: Sequence[Bind] = ()
 
-    def call(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Any:
-        """Run one verb of the image's program, with ``files`` put into its container; return its answer."""
-        return json.loads(self._run(self._one_shot(verb, request, files or {})).output)
+    def call(self, request: Request[A], files: Mapping[str, bytes] | None = None) -> A:
+        """Have the agent do what ``request`` asks, with ``files`` put into its container; return its answer."""
+        return answered(request, self._run(self._one_shot(request, files or {})).output)
 
-    def collect(self, verb: str, request: Mapping[str, Any], directory: str) -> tuple[Any, Mapping[str, bytes]]:
+    def collect(self, request: Request[A], directory: str) -> tuple[A, Mapping[str, bytes]]:
         """Do as `call`; return the answer, and the files that lie in ``directory`` of the container then."""
-        outcome = self._run(replace(self._one_shot(verb, request, {}), collect=directory))
-        return json.loads(outcome.output), outcome.files
+        outcome = self._run(replace(self._one_shot(request, {}), collect=directory))
+        return answered(request, outcome.output), outcome.files
 
-    def call_held(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> Any:
+    def call_held(self, request: Request[A], files: Mapping[str, bytes] | None = None) -> A:
         """Do as `call`, for who holds the repository's subject: a lock whose holder is dead is removed first (D5).
 
         Raises:
@@ -122,7 +120,7 @@ class Worker:
 
         """
         try:
-            return self.call(verb, request, files)
+            return self.call(request, files)
         except RepositoryFault as fault:
             if fault.restic_exit_code != LOCKED:
                 raise
@@ -133,7 +131,7 @@ class Worker:
                 f"{name}: its repository is locked by {', '.join(strangers)}, who may be alive",
                 "docs/needs-hand.md, a repository is locked",
             )
-        return self.call(verb, request, files)
+        return self.call(request, files)
 
     def _remove_dead_locks(self) -> list[str]:
         """Remove the repository's locks if every holder is proven dead; return who holds the others.
@@ -142,8 +140,8 @@ class Worker:
         the caller holds now: the process that waited for it is dead, and it is ended. Nobody of ours takes a new
         lock meanwhile.
         """
-        locks = self.call("locks", {})
-        holders = {f"{lock['hostname']}, since {str(lock['time'])[:19]}": str(lock["hostname"]) for lock in locks}
+        locks = self.call(ListLocks()).found
+        holders = {f"{lock.hostname}, since {lock.time[:19]}": lock.hostname for lock in locks}
         if not holders:
             return []
         running = self.host.running_by_hostname()
@@ -153,7 +151,7 @@ class Worker:
             if not hostname.startswith(f"{self.host.identity}-") or not self._ended(running.get(hostname))
         ]
         if not strangers:
-            self.call("unlock", {})
+            self.call(Unlock())
         return strangers
 
     def _ended(self, running: Mapping[str, Any] | None) -> bool:
@@ -166,20 +164,19 @@ class Worker:
         self.host.remove(running["Id"])
         return True
 
-    def _one_shot(self, verb: str, request: Mapping[str, Any], files: Mapping[str, bytes]) -> OneShot:
-        name, place = f"{self.prefix}.{verb}", self.repository
-        opened = {"repository": place.request} if place else {}
+    def _one_shot(self, request: Request[Any], files: Mapping[str, bytes]) -> OneShot:
+        name, place = f"{self.prefix}.{request.verb}", self.repository
         return OneShot(
             name=name,
             image=images.ensure_service_image(self.host, self.inventory, "agent"),
             labels=self.labels,
-            command=[verb],
+            command=[request.verb],
             binds=[*self.binds, *(place.binds if place else ())],
             network=place.network if place else "none",
             # Of its own, too: by it restic's locks tell whether who took them is still there.
             hostname=f"{self.host.identity}-{secrets.token_hex(4)}-{name.replace('.', '-')}"[:63].rstrip("-"),
             capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
-            files={**files, "request.json": json.dumps({**request, **opened}).encode()},
+            files={**files, "request.json": wire.written(request, place.access if place else None)},
         )
 
     def _run(self, one_shot: OneShot) -> Outcome:

@@ -6,8 +6,9 @@ Exit codes: 0 done; restic's own where restic failed; else 1, with one line on s
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import pymysql
 
@@ -24,128 +25,152 @@ from provisioner.agent import (
     restoring,
     snapshot,
     switch,
+    wire,
 )
+from provisioner.agent import protocol as p
 from provisioner.agent.faults import Fault
-from provisioner.agent.repository import Repository
+from provisioner.agent.repository import Repository, entry
 
-Answer = dict[str, Any] | list[dict[str, Any]]
-
-
-def _initialize(repository: Repository, _request: dict[str, Any]) -> Answer:
-    return {"made": repository.initialize()}
+RECORD = "record"  # the one verb without a request: the recorder's, which runs for good
+_REQUEST = Path("/request.json")
+Q = TypeVar("Q", bound=p.Request[Any])
 
 
-def _snapshots(repository: Repository, request: dict[str, Any]) -> Answer:
-    return repository.snapshots(*request["tags"])
+def _initialize(repository: Repository, _request: p.Initialize) -> p.Initialized:
+    return p.Initialized(repository.initialize())
 
 
-def _manifest(repository: Repository, request: dict[str, Any]) -> Answer:
-    found: dict[str, Any] = json.loads(repository.run("dump", "--no-lock", request["snapshot"], str(snapshot.MANIFEST)))
-    return found
+def _snapshots(repository: Repository, request: p.ListSnapshots) -> p.Snapshots:
+    return p.Snapshots(repository.snapshots(*request.tags))
 
 
-def _check(repository: Repository, request: dict[str, Any]) -> Answer:
-    part = ["--read-data-subset", request["part"]] if request["part"] else []
+def _manifest(repository: Repository, request: p.ReadManifest) -> p.ManifestFound:
+    said = repository.run("dump", "--no-lock", request.snapshot, str(snapshot.MANIFEST))
+    return p.ManifestFound(wire.read(p.Manifest, json.loads(said), "manifest"))
+
+
+def _check(repository: Repository, request: p.Check) -> p.Done:
+    part = ["--read-data-subset", request.part] if request.part else []
     repository.run("check", *part)
-    return {}
+    return p.Done()
 
 
-def _plan(repository: Repository, request: dict[str, Any]) -> Answer:
-    """Ask restic which snapshots it would keep and which it would remove, by the given rules."""
-    said = repository.run("forget", "--dry-run", "--json", "--group-by", "", *request["keep"])
+def _plan(repository: Repository, request: p.PlanPruning) -> p.Plan:
+    said = repository.run("forget", "--dry-run", "--json", "--group-by", "", *request.keep)
     groups = json.loads(said) if said.strip() else []
-    return {key: [one for group in groups for one in group.get(key) or []] for key in ("keep", "remove")}
+
+    def listed(key: str) -> list[p.SnapshotEntry]:
+        return [entry(one) for group in groups for one in group.get(key) or []]
+
+    return p.Plan(keep=listed("keep"), remove=listed("remove"))
 
 
-def _forget(repository: Repository, request: dict[str, Any]) -> Answer:
-    repository.run("forget", *request["snapshots"])
-    left = {one["id"] for one in repository.snapshots()} & set(request["snapshots"])
+def _remove(repository: Repository, snapshots: list[str]) -> None:
+    repository.run("forget", *snapshots)
+    left = {one.id for one in repository.snapshots()} & set(snapshots)
     if left:  # a server that takes additions only refuses, and restic ends with 0 all the same
         raise Fault(f"restic forget ended well, but {len(left)} snapshots are still there: may it delete?")
-    return {}
 
 
-def _prune(repository: Repository, request: dict[str, Any]) -> Answer:
-    if request["snapshots"]:
-        _forget(repository, request)
+def _forget(repository: Repository, request: p.Forget) -> p.Done:
+    _remove(repository, request.snapshots)
+    return p.Done()
+
+
+def _prune(repository: Repository, request: p.Prune) -> p.Done:
+    if request.snapshots:
+        _remove(repository, request.snapshots)
     repository.run("prune")
-    return {}
+    return p.Done()
 
 
-def _locks(repository: Repository, _request: dict[str, Any]) -> Answer:
-    return repository.locks()
+def _locks(repository: Repository, _request: p.ListLocks) -> p.Locks:
+    return p.Locks(repository.locks())
 
 
-def _unlock(repository: Repository, _request: dict[str, Any]) -> Answer:
+def _unlock(repository: Repository, _request: p.Unlock) -> p.Done:
     repository.run("unlock", "--remove-all")
-    return {}
+    return p.Done()
 
 
-WITH_REPOSITORY: dict[str, Callable[[Repository, dict[str, Any]], Answer]] = {
-    "initialize": _initialize,
-    "take": snapshot.take,
-    "snapshots": _snapshots,
-    "manifest": _manifest,
-    "fetch": restoring.fetch,
-    "place": placing.place,
-    "code": restoring.code,
-    "check": _check,
-    "plan": _plan,
-    "forget": _forget,
-    "prune": _prune,
-    "locks": _locks,
-    "unlock": _unlock,
-    "keep": control_plane.keep,
-    "give-back": control_plane.give_back,
+# A unit test compares the types of these functions with those of the requests that they answer.
+WITH_REPOSITORY: dict[type[p.Request[Any]], Callable[[Repository, Any], object]] = {
+    p.Initialize: _initialize,
+    p.Take: snapshot.take,
+    p.ListSnapshots: _snapshots,
+    p.ReadManifest: _manifest,
+    p.Fetch: restoring.fetch,
+    p.Place: placing.place,
+    p.CompareCode: restoring.code,
+    p.Check: _check,
+    p.PlanPruning: _plan,
+    p.Forget: _forget,
+    p.Prune: _prune,
+    p.ListLocks: _locks,
+    p.Unlock: _unlock,
+    p.KeepControlPlane: control_plane.keep,
+    p.GiveBackControlPlane: control_plane.give_back,
 }
-WITHOUT: dict[str, Callable[[dict[str, Any]], Answer]] = {
-    "load": restoring.load,
-    "rewrite": restoring.rewrite,
-    "measure": restoring.measure,
-    "put-back": placing.put_back,
-    "compare": comparing.compare,
-    "copy": copying.code,
-    "twins": copying.twins,
-    "rehearse": rehearsal.rehearse,
-    "lock-out": restoring.lock_out,
-    "new-salts": restoring.new_salts,
-    "weigh": export.weigh,
-    "stage": export.stage,
-    "pages": pages.copy,
-    "pack": export.pack,
-    "activity": logs.activity,
-    "tidy-logs": logs.tidy,
+WITHOUT: dict[type[p.Request[Any]], Callable[[Any], object]] = {
+    p.Load: restoring.load,
+    p.Rewrite: restoring.rewrite,
+    p.Measure: restoring.measure,
+    p.PutBack: placing.put_back,
+    p.Compare: comparing.compare,
+    p.CopyCode: copying.code,
+    p.FillTwins: copying.twins,
+    p.ComparePages: rehearsal.rehearse,
+    p.LockOut: restoring.lock_out,
+    p.RenewSalts: restoring.new_salts,
+    p.Weigh: export.weigh,
+    p.Stage: export.stage,
+    p.CopyPages: pages.copy,
+    p.Pack: export.pack,
+    p.ReadActivity: logs.activity,
+    p.TidyLogs: logs.tidy,
 }
 
 
 def main() -> None:
     """Do what the first argument says."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    if verb == "record":  # for good, and on its own
+    if verb == RECORD:
         recorder.record()
-    request = json.loads(Path("/request.json").read_text())
-    if verb == "switch":  # speaks as it goes, and its exit code says what serves
-        sys.exit(switch.switch(request))
+    if verb == p.Switch.verb:  # speaks as it goes, and its exit code says what serves
+        sys.exit(switch.switch(_request(p.Switch)))
     try:
-        if verb in WITH_REPOSITORY:
-            answer = WITH_REPOSITORY[verb](Repository(**request.pop("repository")), request)
-        elif verb in WITHOUT:
-            answer = WITHOUT[verb](request)
-        else:
-            raise Fault(f"unknown verb: {verb}", 2)
+        answer = _answer(verb)
     except Fault as fault:
-        sys.stderr.write(f"{fault}\n")
-        sys.exit(fault.exit_code)
+        _fail(str(fault), fault.exit_code)
     except pymysql.MySQLError as error:  # such as a table that is damaged: one line, and it names the table
-        sys.stderr.write(f"the database: {error}\n")
-        sys.exit(1)
+        _fail(f"the database: {error}")
     except OSError as error:  # such as a disk that is full
-        sys.stderr.write(f"{error.strerror}: {error.filename}\n")
-        sys.exit(1)
+        _fail(f"{error.strerror}: {error.filename}")
     finally:
-        if verb == "take":
+        if verb == p.Take.verb:
             snapshot.tidy()
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(asdict(answer), ensure_ascii=False) + "\n")  # type: ignore[call-overload]  # a dataclass
+
+
+def _answer(verb: str) -> object:
+    for kind, act in WITH_REPOSITORY.items():
+        if kind.verb == verb:
+            access = wire.read(p.Access, json.loads(_REQUEST.read_text()).get("repository"), "repository")
+            return act(Repository(access), _request(kind))
+    for kind, do in WITHOUT.items():
+        if kind.verb == verb:
+            return do(_request(kind))
+    raise Fault(f"unknown verb: {verb}", 2)
+
+
+def _request(kind: type[Q]) -> Q:
+    request: Q = wire.read(kind, json.loads(_REQUEST.read_text()), kind.verb)
+    return request
+
+
+def _fail(message: str, exit_code: int = 1) -> NoReturn:
+    sys.stderr.write(f"{message}\n")
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What differs between two generations of one site: what a way back would lose."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pymysql
 
 from provisioner.agent import database
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Changes, Compare, Compared
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,22 @@ _KINDS = {
 }  # fmt: skip
 
 
-def compare(request: dict[str, Any]) -> dict[str, Any]:
+def compare(request: Compare) -> Compared:
     """Return by kind what was made, changed and deleted in the later database.
 
     Raises:
         Fault: one of them cannot be read.
 
     """
-    earlier, later = request["earlier"], request["later"]
+    earlier, later = request.earlier, request.later
     try:
         with database.connection(later) as cursor:
-            return {name: _changes(cursor, kind, earlier, later) for name, kind in _KINDS.items()}
+            return Compared({name: _changes(cursor, kind, earlier, later) for name, kind in _KINDS.items()})
     except pymysql.MySQLError as error:
         raise Fault(f"comparing {earlier} with {later}: {error}") from None
 
 
-def _changes(cursor: pymysql.cursors.Cursor, kind: _Kind, earlier: str, later: str) -> dict[str, list[str]]:
+def _changes(cursor: pymysql.cursors.Cursor, kind: _Kind, earlier: str, later: str) -> Changes:
     def rows(name: str) -> str:
         return f"(SELECT *, {kind.name} AS label FROM `{name}`.{kind.table} WHERE {kind.rows})"  # noqa: S608
 
@@ -62,8 +62,8 @@ def _changes(cursor: pymysql.cursors.Cursor, kind: _Kind, earlier: str, later: s
 
     alone = f"other.{kind.values[0]} IS NULL"
     same = " AND ".join(f"mine.{value} <=> other.{value}" for value in kind.values)
-    return {
-        "made": labels(later, earlier, alone),
-        "changed": labels(later, earlier, f"NOT ({same})", "JOIN"),
-        "deleted": labels(earlier, later, alone),
-    }
+    return Changes(
+        made=labels(later, earlier, alone),
+        changed=labels(later, earlier, f"NOT ({same})", "JOIN"),
+        deleted=labels(earlier, later, alone),
+    )

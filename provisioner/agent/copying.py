@@ -12,6 +12,7 @@ import pymysql
 
 from provisioner.agent import database
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import CopyCode, Done, FillTwins
 
 SITE = Path("/site")  # the site's directory on its host, with its generations
 WORKERS = 2  # tables copied at a time
@@ -22,11 +23,11 @@ def generation(number: int) -> Path:
     return SITE / "generations" / str(number)
 
 
-def code(request: dict[str, Any]) -> dict[str, Any]:
-    """Make the code of each generation in ``to`` that of ``from``: plugins, themes, translations."""
-    for number in request["to"]:
-        copy_code(request["from"], number)
-    return {}
+def code(request: CopyCode) -> Done:
+    """Make the code of each generation in ``targets`` that of ``source``: plugins, themes, translations."""
+    for number in request.targets:
+        copy_code(request.source, number)
+    return Done()
 
 
 def copy_code(source: int, target: int) -> None:
@@ -50,17 +51,17 @@ def copy_code(source: int, target: int) -> None:
         raise Fault(f"rsync ended with exit code {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
 
 
-def twins(request: dict[str, Any]) -> dict[str, Any]:
+def twins(request: FillTwins) -> Done:
     """Dump the database that serves, which goes on being written to, and load it into the twins'."""
     dump = SITE / "backup" / "twins.sql"
     dump.parent.mkdir(exist_ok=True)
     try:
-        database.dump(request["database"], dump)
-        for number in request["to"]:
+        database.dump(request.database, dump)
+        for number in request.targets:
             database.load(dump, generation(number) / "secrets" / "generation.json")
     finally:
         dump.unlink(missing_ok=True)
-    return {}
+    return Done()
 
 
 def copy_database(source: str, target: str, secret: Path) -> int:

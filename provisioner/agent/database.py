@@ -9,12 +9,14 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Administrator, DatabaseFacts
 from provisioner.agent.serialized import parse
 
 SOCKET = "/run/mysqld/mysqld.sock"
@@ -135,7 +137,7 @@ def connection(database: str) -> Iterator[pymysql.cursors.Cursor]:
         yield cursor
 
 
-def describe(database: str, rows: dict[str, int] | None = None) -> dict[str, Any]:
+def describe(database: str, rows: dict[str, int] | None = None) -> DatabaseFacts:
     """Return what can be compared of a database: its objects, rows, people and versions.
 
     ``rows`` are those of a dump, where one was made: counting reads every table from end to end.
@@ -151,7 +153,7 @@ def describe(database: str, rows: dict[str, int] | None = None) -> dict[str, Any
         raise Fault(f"database {database}: {error}") from None
 
 
-def _describe(cursor: pymysql.cursors.Cursor, database: str, rows: dict[str, int] | None) -> dict[str, Any]:
+def _describe(cursor: pymysql.cursors.Cursor, database: str, rows: dict[str, int] | None) -> DatabaseFacts:
     def names(sql: str) -> list[str]:
         cursor.execute(sql, (database,))
         return [str(row[0]) for row in cursor.fetchall()]
@@ -164,6 +166,7 @@ def _describe(cursor: pymysql.cursors.Cursor, database: str, rows: dict[str, int
     engines = {str(name): str(engine) for name, engine in cursor.fetchall()}
     if "wp_options" not in engines:
         raise Fault(f"database {database} holds no WordPress")
+    people = _people(cursor)
     return {
         "engines": engines,
         "rows": count(cursor, list(engines)) if rows is None else {table: rows.get(table, 0) for table in engines},
@@ -174,7 +177,10 @@ def _describe(cursor: pymysql.cursors.Cursor, database: str, rows: dict[str, int
         "db_version": _option(cursor, "db_version"),
         "active_plugins": sorted(_texts(_option(cursor, "active_plugins"))),
         "stylesheet": _option(cursor, "stylesheet"),
-        **_people(cursor),
+        "users": people.users,
+        "administrators": people.administrators,
+        "sessions": sorted(people.sessions),
+        "application_passwords": sorted(people.application_passwords),
     }
 
 
@@ -203,30 +209,35 @@ def attachments(database: str) -> set[str]:
         return {str(row[0]).lstrip("/") for row in cursor.fetchall() if row[0]}
 
 
-def _people(cursor: pymysql.cursors.Cursor) -> dict[str, Any]:
+@dataclass
+class _People:
+    """Who administers a site, and every way in that a restore would revive."""
+
+    users: int = 0
+    administrators: list[Administrator] = field(default_factory=list)
+    sessions: list[str] = field(default_factory=list)
+    application_passwords: list[str] = field(default_factory=list)
+
+
+def _people(cursor: pymysql.cursors.Cursor) -> _People:
     """Return who administers the site, and every way in that a restore would revive."""
     cursor.execute(
         "SELECT u.ID, u.user_login, u.user_email, m.meta_key, m.meta_value FROM wp_users u "
         "LEFT JOIN wp_usermeta m ON m.user_id = u.ID "
         "AND m.meta_key IN ('wp_capabilities', 'session_tokens', '_application_passwords') ORDER BY u.ID, m.umeta_id"
     )
-    people: dict[int, str] = {}
-    administrators, sessions, application_passwords = [], [], []
+    found, known = _People(), set()
     for key, login, mail, meta, value in cursor.fetchall():
-        people[key] = login
+        known.add(key)
         if meta == "wp_capabilities" and "administrator" in _keys(value):
-            administrators.append({"login": login, "mail": mail})
+            found.administrators.append({"login": login, "mail": mail})
         elif meta == "session_tokens":
             # The database holds the token's hash; its beginning is enough to tell one session from another.
-            sessions += [f"{login} {verifier[:16]}" for verifier in _keys(value)]
+            found.sessions += [f"{login} {verifier[:16]}" for verifier in _keys(value)]
         elif meta == "_application_passwords":
-            application_passwords += [f"{login} {entry['uuid']}" for entry in _entries(value)]
-    return {
-        "users": len(people),
-        "administrators": administrators,
-        "sessions": sorted(sessions),
-        "application_passwords": sorted(application_passwords),
-    }
+            found.application_passwords += [f"{login} {entry['uuid']}" for entry in _entries(value)]
+    found.users = len(known)
+    return found
 
 
 def _option(cursor: pymysql.cursors.Cursor, name: str) -> str:

@@ -11,10 +11,10 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from provisioner.agent import database, files
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Pack, Packed, Stage, Staged, Weigh, Weight
 
 STAGING = Path("/export")  # on the host, in the site's own directory
 CONTENT = Path("/content")  # wp-content with its uploads; no secret is mounted beside it
@@ -50,21 +50,21 @@ _SANDBOX = b"/*M!999999\\- enable the sandbox mode */"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def weigh(request: dict[str, Any]) -> dict[str, Any]:
+def weigh(request: Weigh) -> Weight:
     """Return how many files and bytes an export holds: files, and database as the server counts it."""
     count = total = 0
     for _path, state in files.walk(CONTENT):
         count, total = count + 1, total + state.st_size
-    with database.connection(request["database"]) as cursor:
+    with database.connection(request.database) as cursor:
         cursor.execute(
             "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
             "WHERE table_schema = %s",
-            (request["database"],),
+            (request.database,),
         )
-        return {"files": count, "bytes": total, "database_bytes": database.number(cursor)}
+        return Weight(count, total, database.number(cursor))
 
 
-def stage(request: dict[str, Any]) -> dict[str, Any]:
+def stage(request: Stage) -> Staged:
     """Make the staging directory anew; write the dump and the list of administrators to it.
 
     Raises:
@@ -76,15 +76,15 @@ def stage(request: dict[str, Any]) -> dict[str, Any]:
     STAGING.chmod(0o700)
     writable = STAGING / WORDPRESS  # where WordPress's own exporter writes, as the site's user
     writable.mkdir(mode=0o700)
-    os.chown(writable, request["uid"], request["uid"])
-    name = request["database"]
+    os.chown(writable, request.uid, request.uid)
+    name = request.database
     rows = database.dump(name, STAGING / DUMP, _without_keys(_columns(name)))
     people = _people(name)
     with (STAGING / PEOPLE).open("w", encoding="utf-8-sig", newline="") as file:  # as spreadsheets expect it
         table = csv.writer(file, delimiter=";")
         table.writerow(("identifiant", "nom", "adresse électronique"))
         table.writerows([_cell(text) for text in one] for one in people)
-    return {"rows": sum(rows.values()), "administrators": len(people)}
+    return Staged(sum(rows.values()), len(people))
 
 
 def _people(name: str) -> list[tuple[str, str, str]]:
@@ -133,7 +133,7 @@ def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def pack(request: dict[str, Any]) -> dict[str, Any]:
+def pack(request: Pack) -> Packed:
     """Write the archive, every file's SHA-256 in it; return its figures.
 
     Raises:
@@ -144,27 +144,27 @@ def pack(request: dict[str, Any]) -> dict[str, Any]:
     sums: dict[str, str] = {}
     packed = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped:
-        for name, text in request["texts"].items():
-            zipped.writestr(f"{request['folder']}/{name}", text)
+        for name, text in request.texts.items():
+            zipped.writestr(f"{request.folder}/{name}", text)
             sums[name] = hashlib.sha256(text.encode()).hexdigest()
         for name, path in _parts():
             if name in sums:
                 raise Fault(f"two files would be called {name!r} in the archive")
-            digest = _add(zipped, f"{request['folder']}/{name}", path)
+            digest = _add(zipped, f"{request.folder}/{name}", path)
             if digest is not None:
                 sums[name] = digest
         packed = sum(entry.file_size for entry in zipped.infolist())
         lines = "".join(_line(digest, name) for name, digest in sorted(sums.items()))
-        zipped.writestr(f"{request['folder']}/{SUMS}", lines)
+        zipped.writestr(f"{request.folder}/{SUMS}", lines)
     with archive.open("rb") as file:
         os.fsync(file.fileno())
-    return {
-        "files": len(sums),
-        "content_bytes": packed,
-        "links": sum(not stat.S_ISREG(state.st_mode) for _path, state in files.walk(CONTENT)),
-        "bytes": archive.stat().st_size,
-        "sha256": files.sha256(archive),
-    }
+    return Packed(
+        files=len(sums),
+        content_bytes=packed,
+        links=sum(not stat.S_ISREG(state.st_mode) for _path, state in files.walk(CONTENT)),
+        bytes=archive.stat().st_size,
+        sha256=files.sha256(archive),
+    )
 
 
 def _parts() -> Iterator[tuple[str, Path]]:

@@ -6,7 +6,8 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from provisioner.agent.protocol import ContentFacts
 
 SAMPLE = 20  # files whose hash a manifest holds
 SAMPLE_BYTES = 8 * 1024 * 1024  # larger ones are left out of the sample
@@ -24,7 +25,7 @@ def walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 continue  # it went while we looked
 
 
-def describe(content: Path, seed: int) -> dict[str, Any]:
+def describe(content: Path, seed: int) -> ContentFacts:
     """Return count, bytes, a sample of hashes, plugins and themes of a wp-content directory."""
     count = total = 0
     small: list[Path] = []

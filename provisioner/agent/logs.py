@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import ActivityRead, LogsTidied, ReadActivity, TidyLogs
 
 LOGS = Path("/logs")
 SITES = LOGS / "sites"
@@ -38,21 +38,21 @@ def _found(folder: Path) -> Iterator[_Log]:
             yield _Log(path, match["kind"], date.fromisoformat(match["day"]), bool(match["packed"]))
 
 
-def tidy(request: dict[str, Any]) -> dict[str, int]:
+def tidy(request: TidyLogs) -> LogsTidied:
     """Compress the logs of past days, then drop those older than so many days; ``today`` is the control plane's.
 
     Raises:
         Fault: nearly all would go at once. Nothing was dropped.
 
     """
-    today = date.fromisoformat(request["today"])
+    today = date.fromisoformat(request.today)
     compressed = sum(_compress(log.path) for log in _found(LOGS) if not log.packed and log.day < today)
     for unfinished in LOGS.rglob("*.gz.new"):
         unfinished.unlink()
     dropped = 0
-    for kind in ("activity", "access"):
+    for kind, days_kept in (("activity", request.activity), ("access", request.access)):
         logs = [log for log in _found(LOGS) if log.kind == kind]
-        last = today - timedelta(days=request[kind])
+        last = today - timedelta(days=days_kept)
         days = {log.day for log in logs}
         going = {day for day in days if day < last}
         if len(going) > FEW_DAYS and len(going) * 3 > len(days) * 2:
@@ -64,7 +64,7 @@ def tidy(request: dict[str, Any]) -> dict[str, int]:
     for folder in SITES.iterdir():
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
-    return {"compressed": compressed, "dropped": dropped, "bytes": sum(log.path.stat().st_size for log in _found(LOGS))}
+    return LogsTidied(compressed, dropped, sum(log.path.stat().st_size for log in _found(LOGS)))
 
 
 def _compress(path: Path) -> bool:
@@ -95,20 +95,20 @@ def _compress(path: Path) -> bool:
     return True
 
 
-def activity(request: dict[str, Any]) -> dict[str, int]:
+def activity(request: ReadActivity) -> ActivityRead:
     """Leave the newest ``count`` lines of a site's activity in /answer, oldest first."""
     lines: list[str] = []
     days: dict[date, list[_Log]] = {}
-    for log in _found(SITES / request["slug"]):
+    for log in _found(SITES / request.slug):
         days.setdefault(log.day, []).append(log)
     for day in sorted(days, reverse=True):
         of_day = [line for log in sorted(days[day], key=lambda log: not log.packed) for line in _lines(log)]
-        lines = of_day[-(request["count"] - len(lines)) :] + lines
-        if len(lines) >= request["count"]:
+        lines = of_day[-(request.count - len(lines)) :] + lines
+        if len(lines) >= request.count:
             break
     ANSWER.mkdir()
     (ANSWER / "activity.jsonl").write_text("".join(lines))
-    return {"lines": len(lines)}
+    return ActivityRead(len(lines))
 
 
 def _lines(log: _Log) -> list[str]:

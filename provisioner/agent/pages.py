@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from provisioner.agent.export import PAGES, STAGING, WORDPRESS
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import CopiedPages, CopyPages
 
 SOCKET = "/run/site/http.sock"
 MOST = 5000  # pages; the front page and the published ones come first
@@ -90,7 +90,7 @@ class _Copy:
         return True
 
 
-def copy(request: dict[str, Any]) -> dict[str, Any]:
+def copy(request: CopyPages) -> CopiedPages:
     """Copy the front page, all published pages and posts, and what they link to, with all that they show.
 
     Raises:
@@ -99,7 +99,7 @@ def copy(request: dict[str, Any]) -> dict[str, Any]:
     """
     root = STAGING / PAGES
     shutil.rmtree(root, ignore_errors=True)
-    site = _Copy(request["url"].rstrip("/"))
+    site = _Copy(request.url.rstrip("/"))
     listed = json.loads((STAGING / WORDPRESS / "pages.json").read_text())
     for address in (f"{site.url}/", *listed):
         path = site.path(address, "/")
@@ -130,7 +130,7 @@ def copy(request: dict[str, Any]) -> dict[str, Any]:
     for path in texts:
         file = _file(root, path)
         file.write_text(_relative(site, file.read_text(errors="replace"), path, assets))
-    return {"pages": len(texts), "pages_left_out": len(site.left_out), "pages_missing": lost}
+    return CopiedPages(len(texts), len(site.left_out), lost)
 
 
 def _fetch(link: _Socket, path: str) -> tuple[str, bytes]:

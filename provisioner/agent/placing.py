@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from provisioner.agent import files
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Done, Place, Placed, PutBack
 from provisioner.agent.repository import Repository
 from provisioner.agent.restoring import SITE
 
@@ -18,10 +18,10 @@ _GLOB = re.compile(r"([*?\[\]\\])")
 class _Place:
     """Where the files of one operation come from, and where they go."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        generation = SITE / "generations" / str(request["number"])
-        self.content, self.media = generation / "content", SITE / request["media"]
-        self.folder = generation / f"restored-{request['operation']}"
+    def __init__(self, request: Place | PutBack) -> None:
+        generation = SITE / "generations" / str(request.number)
+        self.content, self.media = generation / "content", SITE / request.media
+        self.folder = generation / f"restored-{request.operation}"
         self.new, self.before, self.list = self.folder / "new", self.folder / "before", self.folder / "files.json"
 
     def target(self, path: str) -> Path:
@@ -40,7 +40,7 @@ class _Place:
         return target
 
 
-def place(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+def place(repository: Repository, request: Place) -> Placed:
     """Fetch files of a snapshot and put each into its place by one rename; return which. May be repeated.
 
     Raises:
@@ -51,21 +51,21 @@ def place(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
     if not where.list.exists():
         shutil.rmtree(where.folder, ignore_errors=True)
         where.folder.mkdir(mode=0o700)
-        included = [f"--include=/{_GLOB.sub(_escaped, path)}" for path in request["paths"]]
-        repository.run("restore", f"{request['snapshot']}:/site/wp-content", "--target", str(where.new), *included)
+        included = [f"--include=/{_GLOB.sub(_escaped, path)}" for path in request.paths]
+        repository.run("restore", f"{request.snapshot}:/site/wp-content", "--target", str(where.new), *included)
         found = sorted(str(path.relative_to(where.new)) for path, _ in files.walk(where.new))
-        for path in request["paths"]:
+        for path in request.paths:
             if not any(one == path or one.startswith(f"{path}/") for one in found):
                 raise Fault(f"the snapshot has no {path}")
-        files.own(where.new, request["uid"])
+        files.own(where.new, request.uid)
         where.list.write_text(json.dumps(found))
     placed: list[str] = json.loads(where.list.read_text())
     for path in placed:
-        _put(where.new / path, where.target(path), where.before / path, request["uid"])
-    return {"files": placed}
+        _put(where.new / path, where.target(path), where.before / path, request.uid)
+    return Placed(placed)
 
 
-def put_back(request: dict[str, Any]) -> dict[str, Any]:
+def put_back(request: PutBack) -> Done:
     """Undo `place`: what was there is there again, what was not is gone."""
     where = _Place(request)
     if where.list.exists():
@@ -76,7 +76,7 @@ def put_back(request: dict[str, Any]) -> dict[str, Any]:
             elif not os.path.lexists(where.new / path):  # it was put there by us
                 target.unlink(missing_ok=True)
     shutil.rmtree(where.folder, ignore_errors=True)
-    return {}
+    return Done()
 
 
 def _put(new: Path, target: Path, before: Path, owner: int) -> None:

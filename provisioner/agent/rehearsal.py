@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import ComparePages, Comparison, Twin
 from provisioner.agent.sockets import SOCKETS, Unix
 
 FETCHERS = 3  # requests to one twin at a time
@@ -95,28 +96,28 @@ def read(status: int, kind: str, text: str, location: str = "") -> Page:
     return page
 
 
-def rehearse(request: dict[str, Any]) -> dict[str, Any]:
+def rehearse(request: ComparePages) -> Comparison:
     """Ask both twins for every page; return the differences, a phrase each, and how many pages were seen.
 
     Raises:
         Fault: the twin that stays as it is does not answer: there is nothing to compare with.
 
     """
-    twins = [_Twin(request["host"], **one) for one in (request["baseline"], request["upgraded"])]
-    paths = request["paths"]
+    twins = [_Twin(request.host, one) for one in (request.baseline, request.upgraded)]
+    paths = request.paths
     with ThreadPoolExecutor(2) as pool:
         silent, mute = pool.map(_Twin.silence, twins)
         if silent:
             raise Fault(f"the twin that stays as it is: {silent}")
         if mute:
-            return {"differences": [mute], "pages": 0}
+            return Comparison([mute], 0)
         before, after = pool.map(lambda twin: twin.pages(paths), twins)
         found = [difference for path in paths for difference in differences(path, before[path], after[path])]
         missing, missing_now = pool.map(
             lambda twin, pages: twin.missing_assets(pages), twins, (before.values(), after.values())
         )
     found += [f"{asset}: is missing" for asset in sorted(missing_now - missing)]
-    return {"differences": found, "pages": len(paths)}
+    return Comparison(found, len(paths))
 
 
 def differences(path: str, before: Page, after: Page) -> list[str]:
@@ -157,8 +158,8 @@ def _readable(path: str, before: Page, after: Page) -> list[str]:
 class _Twin:
     """One twin, asked over its socket."""
 
-    def __init__(self, host: str, number: int, cookie: str) -> None:
-        self.host, self.number, self.cookie = host, number, cookie
+    def __init__(self, host: str, twin: Twin) -> None:
+        self.host, self.number, self.cookie = host, twin.number, twin.cookie
 
     def silence(self) -> str:
         """Wait until the twin answers; return what it does instead, if it does not."""

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Access, Lock, SnapshotEntry
 
 NO_REPOSITORY = 10  # restic's exit codes: documented by restic, and new ones may come (D4: none but 0 is a success)
 MEANING = {
@@ -23,15 +23,11 @@ MEANING = {
 LOCAL = "/repository"  # where a repository in a directory is mounted
 
 
-@dataclass(frozen=True)
 class Repository:
-    """Where a repository is, and how to open it; read from the request, never from arguments or environment."""
+    """One repository, opened by what the request says of it."""
 
-    address: str
-    key: str
-    credentials: dict[str, str]
-    login_key: str = ""
-    host_key: str = ""
+    def __init__(self, access: Access) -> None:
+        self.access = access
 
     def run(self, *arguments: str) -> str:
         """Run restic to its end; return what it printed.
@@ -53,10 +49,10 @@ class Repository:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": "/tmp",
-            "RESTIC_REPOSITORY": self.address,
-            "RESTIC_PASSWORD": self.key,
+            "RESTIC_REPOSITORY": self.access.address,
+            "RESTIC_PASSWORD": self.access.key,
             "RESTIC_PROGRESS_FPS": "0.016",
-            **self.credentials,
+            **self.access.credentials,
         }
         with (
             Path("/tmp/restic-errors").open("w+b") as errors,
@@ -85,26 +81,27 @@ class Repository:
             return True
         return False
 
-    def snapshots(self, *tags: str) -> list[dict[str, Any]]:
+    def snapshots(self, *tags: str) -> list[SnapshotEntry]:
         """Return the snapshots that carry all of ``tags`` (every one, if none is given), oldest first.
 
         It only reads, so nobody's lock keeps it from that.
         """
         found = json.loads(self.run("snapshots", "--no-lock", "--json", *(["--tag", ",".join(tags)] if tags else [])))
-        return sorted(found, key=lambda snapshot: str(snapshot["time"]))
+        return sorted(map(entry, found), key=lambda snapshot: snapshot.time)
 
-    def locks(self) -> list[dict[str, Any]]:
+    def locks(self) -> list[Lock]:
         """Return who holds a lock."""
         names = self.run("list", "locks", "--no-lock").split()
-        return [json.loads(self.run("cat", "lock", name, "--no-lock")) for name in names]
+        found = [json.loads(self.run("cat", "lock", name, "--no-lock")) for name in names]
+        return [Lock(lock["hostname"], lock["time"]) for lock in found]
 
     def _options(self) -> list[str]:
         """Return what every call of restic needs: no cache beside a directory, a pinned key for SFTP."""
-        options = ["--no-cache"] if self.address.startswith("/") else []
-        if self.address.startswith("sftp:"):
+        options = ["--no-cache"] if self.access.address.startswith("/") else []
+        if self.access.address.startswith("sftp:"):
             folder = Path("/tmp/ssh")
             folder.mkdir(mode=0o700, exist_ok=True)
-            for name, content in (("key", self.login_key), ("known_hosts", f"* {self.host_key}")):
+            for name, content in (("key", self.access.login_key), ("known_hosts", f"* {self.access.host_key}")):
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_text(content.rstrip("\n") + "\n")
             arguments = (
@@ -113,3 +110,15 @@ class Repository:
             )
             options += ["-o", f"sftp.args={arguments}"]
         return options
+
+
+def entry(listed: dict[str, Any]) -> SnapshotEntry:
+    """Return a snapshot out of what restic lists."""
+    summary = listed.get("summary") or {}
+    return SnapshotEntry(
+        id=listed["id"],
+        time=listed["time"],
+        tags=listed.get("tags") or [],
+        total_bytes=summary.get("total_bytes_processed", 0),
+        files=summary.get("total_files_processed", 0),
+    )

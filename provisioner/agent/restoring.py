@@ -6,78 +6,92 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pymysql
 
-from provisioner.agent import database, files
+from provisioner.agent import database, files, wire
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import (
+    CodeDifferences,
+    CompareCode,
+    Done,
+    Fetch,
+    Load,
+    LockedOut,
+    LockOut,
+    Manifest,
+    ManifestFound,
+    Measure,
+    Measured,
+    RenewSalts,
+    Rewrite,
+    Rewritten,
+)
 from provisioner.agent.repository import Repository
 from provisioner.agent.serialized import readdress
+from provisioner.agent.snapshot import require_owner
 
 SITE = Path("/site")  # the site's directory on its host, with its generations and sets of media
 
 
-def _generation(request: dict[str, Any]) -> Path:
-    return SITE / "generations" / str(request["number"])
+def _generation(number: int) -> Path:
+    return SITE / "generations" / str(number)
 
 
-def fetch(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+def fetch(repository: Repository, request: Fetch) -> ManifestFound:
     """Restore a snapshot beside its generation, then move its parts into their places; return its manifest.
 
     Raises:
         Fault: restic failed, or the snapshot is another site's (D12).
 
     """
-    generation = _generation(request)
+    generation = _generation(request.number)
     fetched = generation / "fetched"
-    content, media = generation / "content", SITE / request["media"]
+    content, media = generation / "content", SITE / request.media
     generation.mkdir(parents=True, exist_ok=True)
     if not (generation / "manifest.json").exists():
         shutil.rmtree(fetched, ignore_errors=True)
-        repository.run("restore", f"{request['snapshot']}:/site", "--target", str(fetched), *_excluded(request))
-        manifest = json.loads((fetched / "manifest.json").read_text())
-        _require_own(manifest, request)
+        repository.run("restore", f"{request.snapshot}:/site", "--target", str(fetched), *_excluded(request))
+        manifest = _manifest(fetched)
+        require_owner({"site": manifest["site"], "namespace": manifest["namespace"]}, request.owner)
         # The dump first and the manifest last: whoever finds the manifest here finds all of it.
         (fetched / "database.sql").rename(generation / "database.sql")
         (fetched / "manifest.json").rename(generation / "manifest.json")
-    if request["files"]:
-        files.place(fetched / "wp-content", content, media, request["uid"])
+    if request.files:
+        files.place(fetched / "wp-content", content, media, request.uid)
     shutil.rmtree(fetched, ignore_errors=True)
-    found: dict[str, Any] = json.loads((generation / "manifest.json").read_text())
+    return ManifestFound(_manifest(generation))
+
+
+def _manifest(folder: Path) -> Manifest:
+    found: Manifest = wire.read(Manifest, json.loads((folder / "manifest.json").read_text()), "manifest")
     return found
 
 
-def _excluded(request: dict[str, Any]) -> list[str]:
-    return [] if request["files"] else ["--exclude", "/wp-content"]
+def _excluded(request: Fetch) -> list[str]:
+    return [] if request.files else ["--exclude", "/wp-content"]
 
 
-def _require_own(manifest: dict[str, Any], request: dict[str, Any]) -> None:
-    for key in ("site", "namespace"):
-        if manifest[key] != request["identity"][key]:
-            raise Fault(f"the snapshot is of {key} {manifest[key]!r}, not of {request['identity'][key]!r}")
-
-
-def load(request: dict[str, Any]) -> dict[str, Any]:
+def load(request: Load) -> Done:
     """Load the fetched dump into the generation's database, as its own user."""
-    generation = _generation(request)
+    generation = _generation(request.number)
     dump = generation / "database.sql"
     if dump.exists():  # it goes when it is loaded: a repetition after that has nothing to do
         database.load(dump, generation / "secrets" / "generation.json")
         dump.unlink()
-    return {}
+    return Done()
 
 
-def rewrite(request: dict[str, Any]) -> dict[str, Any]:
+def rewrite(request: Rewrite) -> Rewritten:
     """Replace the site's old address by its new one in every text of the database; return how many rows changed."""
     changed = 0
-    with database.connection(request["database"]) as cursor:
+    with database.connection(request.database) as cursor:
         try:
-            for table, key, columns in _texts(cursor, request["database"]):
-                changed += _rewrite_table(cursor, table, key, columns, request["old"], request["new"])
+            for table, key, columns in _texts(cursor, request.database):
+                changed += _rewrite_table(cursor, table, key, columns, request.old, request.new)
         except pymysql.MySQLError as error:
             raise Fault(f"changing addresses: {error}") from None
-    return {"changed": changed}
+    return Rewritten(changed)
 
 
 def _texts(cursor: pymysql.cursors.Cursor, name: str) -> list[tuple[str, list[str], list[str]]]:
@@ -130,40 +144,40 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def measure(request: dict[str, Any]) -> dict[str, Any]:
+def measure(request: Measure) -> Measured:
     """Return what a manifest says, of the generation as it is now; with the hashes of the files that one names."""
-    content, media = _generation(request) / "content", SITE / request["media"]
+    content, media = _generation(request.number) / "content", SITE / request.media
     described = files.describe(content, 0)
     uploads = files.describe(media, 0)
-    return {
-        "database": database.describe(request["database"]),
-        "content": {
+    return Measured(
+        database=database.describe(request.database),
+        content={
             "files": described["files"] + uploads["files"],
             "bytes": described["bytes"] + uploads["bytes"],
             "sample": {
                 path: files.sha256(
                     media / path.removeprefix("uploads/") if path.startswith("uploads/") else content / path
                 )
-                for path in request["sample"]
+                for path in request.sample
             },
             "plugins": described["plugins"],
             "themes": described["themes"],
         },
-    }
+    )
 
 
-def code(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+def code(repository: Repository, request: CompareCode) -> CodeDifferences:
     """Return the code files of a generation that a snapshot has not, has otherwise, or has alone."""
     with tempfile.TemporaryDirectory() as folder:
-        source = f"{request['snapshot']}:/site/wp-content"
+        source = f"{request.snapshot}:/site/wp-content"
         repository.run("restore", source, "--target", folder, "--exclude", "/uploads")
         then = _code(Path(folder))
-    now = _code(_generation(request) / "content")
-    return {
-        "added": sorted(now.keys() - then.keys()),
-        "changed": sorted(path for path in now.keys() & then.keys() if now[path] != then[path]),
-        "removed": sorted(then.keys() - now.keys()),
-    }
+    now = _code(_generation(request.number) / "content")
+    return CodeDifferences(
+        added=sorted(now.keys() - then.keys()),
+        changed=sorted(path for path in now.keys() & then.keys() if now[path] != then[path]),
+        removed=sorted(then.keys() - now.keys()),
+    )
 
 
 def _code(content: Path) -> dict[str, str]:
@@ -175,9 +189,9 @@ def _code(content: Path) -> dict[str, str]:
     return found
 
 
-def lock_out(request: dict[str, Any]) -> dict[str, Any]:
+def lock_out(request: LockOut) -> LockedOut:
     """End every session, application password and link for a new password in a generation's database."""
-    with database.connection(request["database"]) as cursor:
+    with database.connection(request.database) as cursor:
         try:
             cursor.execute(
                 "DELETE FROM wp_usermeta WHERE meta_key IN "
@@ -188,10 +202,10 @@ def lock_out(request: dict[str, Any]) -> dict[str, Any]:
             cursor.connection.commit()
         except pymysql.MySQLError as error:
             raise Fault(f"ending sessions: {error}") from None
-    return {"ended": ended}
+    return LockedOut(ended)
 
 
-def new_salts(_request: dict[str, Any]) -> dict[str, Any]:
+def new_salts(_request: RenewSalts) -> Done:
     """Give the site new salts, by one rename: every cookie that was signed with the old ones is void."""
     secret = SITE / "secrets" / "site.json"
     state = secret.stat()
@@ -205,4 +219,4 @@ def new_salts(_request: dict[str, Any]) -> dict[str, Any]:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(secret)
-    return {}
+    return Done()

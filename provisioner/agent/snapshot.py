@@ -8,6 +8,7 @@ from typing import Any
 
 from provisioner.agent import database, files
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Figures, Manifest, Owner, Take, Taken
 from provisioner.agent.repository import Repository
 
 SITE = Path("/site")  # dump, manifest and wp-content, as the snapshot shows them
@@ -26,7 +27,23 @@ class Seen:
     bytes: int = 0
 
 
-def take(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Mark:
+    """What tells a snapshot from others in its repository, and whether it can be withdrawn."""
+
+    site: str
+    namespace: str
+    operation: int | str
+    time: str
+    append_only: bool
+
+    @property
+    def tags(self) -> str:
+        """Return its tags, as restic takes them."""
+        return f"site:{self.site},namespace:{self.namespace},operation:{self.operation}"
+
+
+def take(repository: Repository, request: Take) -> Taken:
     """Take one verified snapshot of the site; return its id, figures and manifest.
 
     A snapshot in which the site changed so that files and dump do not fit together is taken again. On
@@ -38,15 +55,17 @@ def take(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
 
     """
     began = time.monotonic()
-    if request["again"]:
-        for left_behind in repository.snapshots(f"operation:{request['operation']}"):
-            withdraw(repository, request, left_behind["id"])
+    if request.again:
+        for left_behind in repository.snapshots(f"operation:{request.operation}"):
+            withdraw(repository, request.append_only, left_behind.id)
+    identity = request.identity
+    mark = Mark(identity["site"], identity["namespace"], request.operation, request.time, request.append_only)
     unsound: list[str] = []
     for left in reversed(range(TRIES)):
         manifest = _write(request, settled=left > 0)
-        wanted = _attachments(request["database"])
+        wanted = _attachments(request.database)
         try:
-            seen = read_into(repository, request, manifest, SITE)
+            seen = read_into(repository, mark, SITE)
         except Fault as fault:
             if fault.exit_code != 3 or left == 0:  # a file that went while restic was on its way to it
                 raise
@@ -54,25 +73,20 @@ def take(repository: Repository, request: dict[str, Any]) -> dict[str, Any]:
             continue
         problem = _problem(manifest, wanted, seen)
         if problem is None:
-            return {
-                **figures(seen),
-                "seconds": round(time.monotonic() - began, 3),
-                "retaken": len(unsound),
-                "manifest": manifest,
-            }
+            return Taken(figures(seen), round(time.monotonic() - began, 3), len(unsound), manifest)
         unsound.append(problem)
-        withdraw(repository, request, seen.summary["snapshot_id"])
+        withdraw(repository, request.append_only, seen.summary["snapshot_id"])
     raise Fault(f"no sound snapshot in {TRIES} tries: {unsound[-1]}")
 
 
-def _write(request: dict[str, Any], *, settled: bool) -> dict[str, Any]:
+def _write(request: Take, *, settled: bool) -> Manifest:
     """Write dump and manifest."""
-    described = database.describe(request["database"], _dump(request["database"]))
-    manifest: dict[str, Any] = {
-        **request["identity"],
+    described = database.describe(request.database, _dump(request.database))
+    manifest: Manifest = {
+        **request.identity,
         "settled": settled,
         "database": {**described, "bytes": DUMP.stat().st_size, "sha256": files.sha256(DUMP)},
-        "content": files.describe(CONTENT, request["operation"]),
+        "content": files.describe(CONTENT, request.operation),
     }
     MANIFEST.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return manifest
@@ -104,19 +118,18 @@ def _attachments(name: str) -> set[str]:
     return {path for path in database.attachments(name) if (UPLOADS / path).is_file()}
 
 
-def read_into(repository: Repository, request: dict[str, Any], manifest: dict[str, Any], root: Path) -> Seen:
+def read_into(repository: Repository, mark: Mark, root: Path) -> Seen:
     """Have restic read all below ``root`` into one snapshot, tagged with whose it is; return what it says it read."""
-    tags = [f"site:{manifest['site']}", f"namespace:{manifest['namespace']}", f"operation:{request['operation']}"]
     seen = Seen()
     try:
         for line in repository.stream(
-            "backup", str(root), "--json", "--verbose=2", "--no-scan", "--host", manifest["site"],
-            "--tag", ",".join(tags), "--time", request["time"],
+            "backup", str(root), "--json", "--verbose=2", "--no-scan", "--host", mark.site,
+            "--tag", mark.tags, "--time", mark.time,
         ):  # fmt: skip
             _hear(seen, json.loads(line))
     except Fault:
         if seen.summary.get("snapshot_id"):  # it keeps what it could read, though it could not read everything (D4)
-            withdraw(repository, request, seen.summary["snapshot_id"])
+            withdraw(repository, mark.append_only, seen.summary["snapshot_id"])
         raise
     if not seen.summary.get("snapshot_id"):
         raise Fault("restic ended well, but named no snapshot")
@@ -133,18 +146,33 @@ def _hear(seen: Seen, message: dict[str, Any]) -> None:
         seen.summary = message
 
 
-def figures(seen: Seen) -> dict[str, Any]:
+def figures(seen: Seen) -> Figures:
     """Return the id of the snapshot that was taken, and how much it took."""
-    return {
-        "snapshot": seen.summary["snapshot_id"],
-        "time": seen.summary.get("backup_end", ""),
-        "new_bytes": seen.summary["data_added_packed"],
-        "total_bytes": seen.summary["total_bytes_processed"],
-        "files": len(seen.paths),
-    }
+    return Figures(
+        snapshot=seen.summary["snapshot_id"],
+        time=seen.summary.get("backup_end", ""),
+        new_bytes=seen.summary["data_added_packed"],
+        total_bytes=seen.summary["total_bytes_processed"],
+        files=len(seen.paths),
+    )
 
 
-def _problem(manifest: dict[str, Any], wanted: set[str], seen: Seen) -> str | None:
+def require_owner(found: Owner, wanted: Owner) -> None:
+    """Make sure that a snapshot is of the site, or the control plane, that is meant (D12).
+
+    Raises:
+        Fault: it is another's.
+
+    """
+    for key, is_of, should_be in (
+        ("site", found["site"], wanted["site"]),
+        ("namespace", found["namespace"], wanted["namespace"]),
+    ):
+        if is_of != should_be:
+            raise Fault(f"the snapshot is of {key} {is_of!r}, not of {should_be!r}")
+
+
+def _problem(manifest: Manifest, wanted: set[str], seen: Seen) -> str | None:
     """Return why the snapshot does not hold what its manifest says."""
     missing = [path for path in wanted if f"{UPLOADS}/{path}" not in seen.paths]
     if missing:
@@ -162,9 +190,9 @@ def _problem(manifest: dict[str, Any], wanted: set[str], seen: Seen) -> str | No
     return f"{changed[0]} changed meanwhile" if changed else None
 
 
-def withdraw(repository: Repository, request: dict[str, Any], snapshot: str) -> None:
+def withdraw(repository: Repository, append_only: bool, snapshot: str) -> None:
     """Forget an unsound snapshot; a target that only takes additions keeps it, and a later one stands before it."""
-    if not request["append_only"]:
+    if not append_only:
         repository.run("forget", snapshot)
 
 

@@ -13,15 +13,15 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pymysql
 
 from provisioner.agent import copying, database
 from provisioner.agent.faults import Fault
+from provisioner.agent.protocol import Switch, SwitchEvent
 from provisioner.agent.sockets import SOCKETS, Unix
 
 FROZEN = "frozen"  # beside a generation's socket: closes the gate in its image
@@ -34,34 +34,21 @@ class _Over(Exception):
     """The freeze ended before its purpose was reached; says why."""
 
 
-@dataclass(frozen=True)
-class _Request:
-    source: int  # numbers of generations
-    target: int
-    database: str
-    user: str
-    seconds: float  # from the first refusal of a write to the end, whatever happens
-    patience: float  # seconds that a request which is under way gets
-    allow: dict[str, list[str]]  # statements by generation
-    forbid: list[str]
-    quiet: list[str]  # statements after which no event of the copy runs
-    operation: int
-
-    def flag(self, number: int) -> Path:
-        return SOCKETS / str(number) / FROZEN
-
-    def word(self, word: str) -> Path:
-        """Return the file by which this program, or the control plane, leaves word."""
-        return SOCKETS / f"switch-{self.operation}.{word}"
+def _flag(number: int) -> Path:
+    return SOCKETS / str(number) / FROZEN
 
 
-def switch(content: dict[str, Any]) -> int:
+def _word(request: Switch, word: str) -> Path:
+    """Return the file by which this program, or the control plane, leaves word."""
+    return SOCKETS / f"switch-{request.operation}.{word}"
+
+
+def switch(request: Switch) -> int:
     """Do it all; return the exit code."""
-    request = _Request(**content)
     began = time.monotonic()
     reason = "the host or the engine was restarted"
-    if not request.word("begun").exists():  # else this is a second life: only what it observes counts
-        request.word("begun").touch()
+    if not _word(request, "begun").exists():  # else this is a second life: only what it observes counts
+        _word(request, "begun").touch()
         try:
             try:
                 _freeze_and_flip(request, began)
@@ -72,25 +59,25 @@ def switch(content: dict[str, Any]) -> int:
     return _conclude(request, reason, began)
 
 
-def _freeze_and_flip(request: _Request, began: float) -> None:
+def _freeze_and_flip(request: Switch, began: float) -> None:
     signal.signal(signal.SIGALRM, _deadline)
     signal.setitimer(signal.ITIMER_REAL, request.seconds)
     for number in (request.source, request.target):
-        _write_flag(request.flag(number))
-    _say("frozen")
+        _write_flag(_flag(number))
+    _say(SwitchEvent("frozen"))
     _wait_for_requests(request, began)
     _forbid_writes(request)
-    _say("still", seconds=round(time.monotonic() - began, 3))
+    _say(SwitchEvent("still", round(time.monotonic() - began, 3)))
     copying.copy_code(request.source, request.target)
     secret = copying.generation(request.target) / "secrets" / "generation.json"
     tables = copying.copy_database(request.database, _database_of(secret), secret)
     _run(request.quiet)
-    _say("copied", seconds=round(time.monotonic() - began, 3), tables=tables)
+    _say(SwitchEvent("copied", round(time.monotonic() - began, 3), tables))
     _wait_for_word(request, "go")
     _flip(request.target)
 
 
-def _conclude(request: _Request, reason: str, began: float) -> int:
+def _conclude(request: Switch, reason: str, began: float) -> int:
     """Let the generation that serves write again, however long the server takes to hear it."""
     serving = int(os.readlink(SOCKETS / "current"))
     while True:
@@ -99,12 +86,12 @@ def _conclude(request: _Request, reason: str, began: float) -> int:
             break
         except (Fault, pymysql.MySQLError):
             time.sleep(0.5)
-    request.flag(serving).unlink(missing_ok=True)
+    _flag(serving).unlink(missing_ok=True)
     if serving == request.target:
-        _say("serves", seconds=round(time.monotonic() - began, 3))
+        _say(SwitchEvent("serves", round(time.monotonic() - began, 3)))
         return 0
     # What was never routed to keeps its gate closed; it is discarded.
-    _say("thawed", reason=reason)
+    _say(SwitchEvent("thawed", reason=reason))
     return THAWED
 
 
@@ -112,14 +99,14 @@ def _deadline(_number: int, _frame: FrameType | None) -> None:
     raise _Over("the freeze reached its deadline")
 
 
-def _say(event: str, **figures: Any) -> None:
-    sys.stdout.write(json.dumps({"event": event, **figures}) + "\n")
+def _say(event: SwitchEvent) -> None:
+    sys.stdout.write(json.dumps(asdict(event)) + "\n")
     sys.stdout.flush()
 
 
-def _wait_for_word(request: _Request, word: str) -> None:
-    while not request.word(word).exists():
-        if request.word("off").exists():
+def _wait_for_word(request: Switch, word: str) -> None:
+    while not _word(request, word).exists():
+        if _word(request, "off").exists():
             raise _Over("the freeze was called off")
         time.sleep(STEP)
 
@@ -155,7 +142,7 @@ def _run(statements: list[str]) -> None:
             cursor.execute(statement)
 
 
-def _wait_for_requests(request: _Request, began: float) -> None:
+def _wait_for_requests(request: Switch, began: float) -> None:
     """Wait until every request that began before the gate closed has ended: what it writes is kept.
 
     Raises:
@@ -181,7 +168,7 @@ def _longest_request(number: int) -> float:
     return max((one["request duration"] / 1e6 for one in processes if one["state"] != "Idle"), default=0.0)
 
 
-def _forbid_writes(request: _Request) -> None:
+def _forbid_writes(request: Switch) -> None:
     """Leave the site's user nothing but reading, and end the connections that still can do more.
 
     The requests that could write are over: what is left are pages that are being read, which get a moment.

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, NoReturn
 
@@ -97,7 +98,14 @@ class Journal(Generic[W]):
             refuse_unfinished(session, subject)
             record(session)
             now = clock.now()
-            operation = Operation(kind=self.kind, subject=subject, arguments=arguments, holder=holder(), started_at=now)
+            operation = Operation(
+                kind=self.kind,
+                subject=subject,
+                arguments=arguments,
+                holder=holder(),
+                program=version("provision"),
+                started_at=now,
+            )
             session.add(operation)
             session.flush()
             for position, step in enumerate(self.steps):
@@ -205,9 +213,10 @@ class Journal(Generic[W]):
             rows = list(session.exec(query.order_by(col(OperationStep.position))).all())
         if [row.name for row in rows] != [step.name for step in self.steps]:
             # A11: never skip or invent a step of a journal that another version wrote.
+            writer = f"provision {operation.program}" if operation.program else "an earlier version of provision"
             raise NeedsHand(
-                f"{operation.subject}: the journal of {operation.kind} was written by another version of provision",
-                "finish it with the version that began it; docs/needs-hand.md says how",
+                f"{operation.subject}: the journal of {operation.kind} was written by {writer}, whose steps are others",
+                f"finish it with {writer}; docs/needs-hand.md says how",
             )
         return rows
 

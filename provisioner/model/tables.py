@@ -241,6 +241,7 @@ class Operation(SQLModel, table=True):
     arguments: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: OperationState = OperationState.RUNNING
     holder: str
+    program: str = ""  # version of provision that began it; empty where that version did not record it
     started_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     message: str = ""

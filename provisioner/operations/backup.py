@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlmodel import Session, col, delete
 
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
+from provisioner.agent import protocol
 from provisioner.errors import BadInput, Busy, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
@@ -27,6 +28,7 @@ from provisioner.steps.snapshot import (
     taken_at,
 )
 
+A = TypeVar("A")
 KIND = "backup"
 CHECK_DAYS = 30  # nights in which all data of a repository are read once
 LARGEST_REMOVAL = 5  # snapshots that one pruning may remove without being asked twice (D7)
@@ -132,7 +134,7 @@ def _check_one(installation: Installation, kept: Kept) -> Outcome:
     # What was found bad is read again first: it stays so until it is seen to be mended.
     part = str(bad.data["part"]) if bad else f"{clock.today().toordinal() % CHECK_DAYS + 1}/{CHECK_DAYS}"
     try:
-        _ask_alone(installation, kept, "check", {"part": part})
+        _ask_alone(installation, kept, protocol.Check(part))
     except restic.RepositoryFault as fault:
         with installation.store.transaction() as session:
             eventlog.record(session, kept.name, _UNSOUND, part=part, reason=fault.message)
@@ -163,27 +165,27 @@ def prune(installation: Installation, slugs: Sequence[str], *, allow_many: bool 
 
 def _prune_one(installation: Installation, kept: Kept, allow_many: bool) -> Outcome:
     plan = _planned(installation, kept)
-    void = _void(installation, kept, [*plan["keep"], *plan["remove"]])
+    void = _void(installation, kept, [*plan.keep, *plan.remove])
     if void:  # they go first: one that does not count must not be kept as the newest of its day
-        _ask_alone(installation, kept, "forget", {"snapshots": sorted(void)}, pruning=True)
+        _ask_alone(installation, kept, protocol.Forget(sorted(void)), pruning=True)
         plan = _planned(installation, kept)
-    going = [str(snapshot["id"]) for snapshot in plan["remove"]]
+    going = [snapshot.id for snapshot in plan.remove]
     _refuse_wrong_clock(kept.name, plan, len(going), allow_many)
-    _ask_alone(installation, kept, "prune", {"snapshots": going}, pruning=True)
+    _ask_alone(installation, kept, protocol.Prune(going), pruning=True)
     with installation.store.transaction() as session:
         session.exec(delete(Snapshot).where(col(Snapshot.site_id) == kept.site_id, col(Snapshot.snapshot).in_(going)))
-        eventlog.record(session, kept.name, "snapshots pruned", removed=len(going), kept=len(plan["keep"]))
-    return Outcome(kept.name, f"{len(going)} snapshots removed, {len(plan['keep'])} kept")
+        eventlog.record(session, kept.name, "snapshots pruned", removed=len(going), kept=len(plan.keep))
+    return Outcome(kept.name, f"{len(going)} snapshots removed, {len(plan.keep)} kept")
 
 
-def _planned(installation: Installation, kept: Kept) -> dict[str, Any]:
+def _planned(installation: Installation, kept: Kept) -> protocol.Plan:
     """Return which snapshots the inventory's retention would keep and which it would remove."""
     keep = installation.inventory.backup.keep.model_dump()
     rules = [f"--keep-{unit}={count}" for unit, count in keep.items() if count]
-    return dict(_ask_alone(installation, kept, "plan", {"keep": rules}, pruning=True))
+    return _ask_alone(installation, kept, protocol.PlanPruning(rules), pruning=True)
 
 
-def _void(installation: Installation, kept: Kept, found: Sequence[dict[str, Any]]) -> set[str]:
+def _void(installation: Installation, kept: Kept, found: Sequence[protocol.SnapshotEntry]) -> set[str]:
     """Return the snapshots among ``found`` that backups of ours, over since, did not count: unsound, or taken again.
 
     Where the target takes additions only, they stay until it is pruned. A snapshot that the records do not know
@@ -191,14 +193,14 @@ def _void(installation: Installation, kept: Kept, found: Sequence[dict[str, Any]
     """
     with installation.store.transaction() as session:
         known = _known(session, kept)
-        unknown = [one for one in found if one["id"] not in known]
+        unknown = [one for one in found if one.id not in known]
         if not unknown:
             return set()  # as on every ordinary night: years of operations need not be read
         over = {f"operation:{one.key}": one.started_at for one in records.past_operations(session, KIND, kept.name)}
     return {
-        str(one["id"])
+        one.id
         for one in unknown
-        if any(tag in over and taken_at(one) >= over[tag].replace(microsecond=0) for tag in one.get("tags") or [])
+        if any(tag in over and taken_at(one) >= over[tag].replace(microsecond=0) for tag in one.tags)
     }
 
 
@@ -208,9 +210,9 @@ def _known(session: Session, kept: Kept) -> set[str]:
     return {row.snapshot for row in records.snapshots(session, kept.site_id)}
 
 
-def _refuse_wrong_clock(slug: str, plan: dict[str, Any], count: int, allow_many: bool) -> None:
+def _refuse_wrong_clock(slug: str, plan: protocol.Plan, count: int, allow_many: bool) -> None:
     """Refuse a removal that a clock that jumped would explain (D7)."""
-    newest = max((taken_at(snapshot) for snapshot in plan["keep"]), default=None)
+    newest = max((taken_at(snapshot) for snapshot in plan.keep), default=None)
     if count and newest is None:
         raise ProvisionError(f"{slug}: pruning would leave no snapshot; nothing was removed")
     if newest is not None and newest > clock.now() + timedelta(hours=1):
@@ -236,39 +238,37 @@ def listing(installation: Installation, slug: str) -> list[dict[str, Any]]:
     kept = _kept(installation, [slug])[0]
     with installation.store.transaction() as session:
         known = _known(session, kept)
-    found = _worker(installation, kept).call("snapshots", {"tags": [f"site:{slug}"]})
+    found = _worker(installation, kept).call(protocol.ListSnapshots([f"site:{slug}"])).found
     void = _void(installation, kept, found)
     return [
         {
-            "snapshot": snapshot["id"],
+            "snapshot": snapshot.id,
             "taken_at": taken_at(snapshot),
-            "total_bytes": snapshot.get("summary", {}).get("total_bytes_processed", 0),
-            "files": snapshot.get("summary", {}).get("total_files_processed", 0),
-            "recorded": snapshot["id"] in known,
-            "void": snapshot["id"] in void,
+            "total_bytes": snapshot.total_bytes,
+            "files": snapshot.files,
+            "recorded": snapshot.id in known,
+            "void": snapshot.id in void,
         }
         for snapshot in found
     ]
 
 
-def manifest(installation: Installation, site: Site, snapshot: str) -> dict[str, Any]:
+def manifest(installation: Installation, site: Site, snapshot: str) -> protocol.Manifest:
     """Return the manifest that a snapshot holds.
 
     Raises:
         RepositoryFault: it cannot be read.
 
     """
-    return dict(_worker(installation, Kept.of(site)).call("manifest", {"snapshot": snapshot}))
+    return _worker(installation, Kept.of(site)).call(protocol.ReadManifest(snapshot)).manifest
 
 
-def _ask_alone(
-    installation: Installation, kept: Kept, verb: str, request: dict[str, Any], *, pruning: bool = False
-) -> Any:
+def _ask_alone(installation: Installation, kept: Kept, request: protocol.Request[A], *, pruning: bool = False) -> A:
     """Ask something that no backup may run beside; a lock whose holder is dead is removed first (D5)."""
     with lock.hold(installation.locks, kept.name) as free:
         if not free:
             raise Busy(f"{kept.name}: an operation is running", f"provision status {kept.name}")
-        return _worker(installation, kept, held=True, pruning=pruning).call_held(verb, request)
+        return _worker(installation, kept, held=True, pruning=pruning).call_held(request)
 
 
 def _worker(installation: Installation, kept: Kept, *, held: bool = False, pruning: bool = False) -> restic.Worker:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from provisioner import clock, eventlog, inventory, records
 from provisioner.adapters import restic
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.agent import protocol
 from provisioner.errors import BadInput, Busy, ProvisionError
 from provisioner.escrow import Escrow
 from provisioner.installation import Installation
@@ -73,11 +74,13 @@ def take(installation: Installation) -> dict[str, Any]:
         key = installation.keys.repository(CONTROL_PLANE)
         worker = _worker(settings, host, key, f"backup.{CONTROL_PLANE}", held=True)
         if is_first(known, settings):
-            worker.call_held("initialize", {})
-        request = {"append_only": settings.backup.append_only, "time": f"{clock.now():%Y-%m-%d %H:%M:%S}"}
-        # No operation is taken twice: `operation` makes each snapshot's tags its own.
-        request["operation"] = f"{clock.now():%Y%m%dT%H%M%S}"
-        taken: dict[str, Any] = worker.call_held("keep", request, _packed(installation))
+            worker.call_held(protocol.Initialize())
+        request = protocol.KeepControlPlane(
+            append_only=settings.backup.append_only,
+            time=f"{clock.now():%Y-%m-%d %H:%M:%S}",
+            operation=f"{clock.now():%Y%m%dT%H%M%S}",  # no operation is taken twice: it makes a snapshot's tags its own
+        )
+        taken = asdict(worker.call_held(request, _packed(installation)))
         with installation.store.transaction() as session:
             eventlog.record(session, CONTROL_PLANE, TAKEN, target=target_mark(settings), **taken)
     return taken
@@ -168,12 +171,12 @@ def restore(
     with escrow.opened() as settings:
         host = DockerHost(settings.hosts[0], escrow.namespace)
         worker = _worker(settings, host, repository_key(escrow.key, CONTROL_PLANE), "rebuild")
-        found = worker.call("snapshots", {"tags": [f"site:{CONTROL_PLANE}"]})
-        listed = [{"snapshot": one["id"], "taken_at": taken_at(one)} for one in found]
+        found = worker.call(protocol.ListSnapshots([f"site:{CONTROL_PLANE}"])).found
+        listed = [{"snapshot": one.id, "taken_at": taken_at(one)} for one in found]
         chosen = choose(CONTROL_PLANE, listed, snapshot, at)
-        identity = {"site": CONTROL_PLANE, "namespace": escrow.namespace}
-        request = {"snapshot": chosen["snapshot"], "identity": identity}
-        manifest, files = worker.collect("give-back", request, f"/{_PUT}/files")
+        owner: protocol.Owner = {"site": CONTROL_PLANE, "namespace": escrow.namespace}
+        found_plane, files = worker.collect(protocol.GiveBackControlPlane(chosen["snapshot"], owner), f"/{_PUT}/files")
+        manifest = found_plane.manifest
     given = {path: File(files.get(path, b""), entry["mode"]) for path, entry in manifest["files"].items()}
     torn = [path for path, entry in manifest["files"].items() if given[path].entry != entry]
     if torn:
@@ -196,7 +199,7 @@ def restore(
 
 
 def _places(
-    path: Path, given: dict[str, File], manifest: dict[str, Any], escrow: Escrow
+    path: Path, given: dict[str, File], manifest: protocol.ControlPlaneManifest, escrow: Escrow
 ) -> tuple[Inventory, dict[Path, File]]:
     """Return the restored inventory, and where each file goes, the inventory last: what it describes is whole then."""
     with TemporaryDirectory(prefix="provision-rebuild-") as folder:

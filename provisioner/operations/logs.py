@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from provisioner import clock, records
 from provisioner.adapters import restic
+from provisioner.agent.protocol import ReadActivity, TidyLogs
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.model.container import Bind
@@ -44,7 +45,7 @@ def activity(installation: Installation, slug: str, count: int) -> list[Entry]:
         host.role_labels("one-shot"),
         binds=[Bind(SITE_LOGS, "/logs/sites", read_only=True)],
     )
-    _, files = worker.collect("activity", {"slug": slug, "count": count}, "/answer")
+    _, files = worker.collect(ReadActivity(slug, count), "/answer")
     told = [json.loads(line) for line in files["activity.jsonl"].decode().splitlines()]
     return [Entry(**{**one, "at": datetime.fromisoformat(one["at"])}) for one in told]
 
@@ -61,13 +62,13 @@ def tidy(installation: Installation, name: str) -> Outcome:
     worker = restic.Worker(
         host, installation.inventory, host.namespace, host.held_labels(subject), binds=[Bind(LOGS, "/logs")]
     )
-    request = {
-        "today": clock.now().astimezone(UTC).date().isoformat(),  # a day's file is named in UTC
-        "activity": policy.activity_log_days,
-        "access": policy.access_log_days,
-    }
+    request = TidyLogs(
+        today=clock.now().astimezone(UTC).date().isoformat(),  # a day's file is named in UTC
+        activity=policy.activity_log_days,
+        access=policy.access_log_days,
+    )
     with lock.wait_for(installation.locks, subject):
         host.remove_labelled(**{LABEL_SUBJECT: subject})  # a process that died left it: two would write one file
-        done = worker.call("tidy-logs", request)
-    said = f"{done['compressed']} compressed, {done['dropped']} dropped, {done['bytes'] // 1024} KiB kept"
+        done = worker.call(request)
+    said = f"{done.compressed} compressed, {done.dropped} dropped, {done.bytes // 1024} KiB kept"
     return Outcome(f"host:{name}", said)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner import records
+from provisioner.agent.protocol import Manifest
 from provisioner.errors import BadInput, ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
@@ -101,7 +102,7 @@ class Plan:
     slug: str
     snapshot: str
     taken_at: datetime
-    manifest: dict[str, Any]
+    manifest: Manifest
     revives: dict[str, list[str]] | None  # None: nothing serves that it could be compared with
     free_bytes: int
     needed_bytes: int
@@ -130,9 +131,12 @@ def plan(installation: Installation, slug: str, *, snapshot: str = "", at: datet
     found = backup.listing(installation, slug)
     chosen = choose(slug, found, snapshot, at)
     manifest = backup.manifest(installation, site, chosen["snapshot"])
-    for key, mine in (("site", slug), ("namespace", installation.namespace)):
-        if manifest[key] != mine:
-            raise BadInput(f"snapshot {chosen['snapshot'][:8]} is of {key} {manifest[key]!r}, not of {mine!r}")
+    for key, is_of, mine in (
+        ("site", manifest["site"], slug),
+        ("namespace", manifest["namespace"], installation.namespace),
+    ):
+        if is_of != mine:
+            raise BadInput(f"snapshot {chosen['snapshot'][:8]} is of {key} {is_of!r}, not of {mine!r}")
     host = installation.host(site.host)
     needed = needed_bytes(manifest)
     free = host_probes.require_space(host, needed, f"{slug}: the restore")
@@ -154,9 +158,9 @@ def code_now(installation: Installation, chosen: Plan) -> dict[str, list[str]] |
     return code_differences(work, chosen.snapshot) if work else None
 
 
-def needed_bytes(manifest: dict[str, Any]) -> int:
+def needed_bytes(manifest: Manifest) -> int:
     """Return the bytes that a restore takes on the host: the files, the dump, and the database made of it."""
-    return int(manifest["content"]["bytes"]) + 3 * int(manifest["database"]["bytes"])
+    return manifest["content"]["bytes"] + 3 * manifest["database"]["bytes"]
 
 
 def restore(installation: Installation, chosen: Plan, progress: Progress = no_progress) -> int:
@@ -250,12 +254,12 @@ def carry_out(
     return work
 
 
-def _revived(installation: Installation, site: Site, manifest: dict[str, Any]) -> dict[str, list[str]] | None:
+def _revived(installation: Installation, site: Site, manifest: Manifest) -> dict[str, list[str]] | None:
     work = _serving_work(installation, site.slug)
     if work is None:
         return None
     try:
-        return revived(manifest, measured(work, work.generation, {}))
+        return revived(manifest["database"], measured(work, work.generation, []).database)
     except ProvisionError:  # nothing is left of it, which is why it is restored
         return None
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 from sqlmodel import Session, col, select
 
 from provisioner import clock, records
+from provisioner.adapters.answers import answered
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.agent import wire
+from provisioner.agent.protocol import Administrator, AskFacts, Facts
 from provisioner.agreement.terms import ChangeKind, Closing, Term, last_day, plus_months
 from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
@@ -21,7 +23,7 @@ from provisioner.model.tables import UNFINISHED, UNSENT, Agreement, Generation, 
 from provisioner.operations import alerts
 from provisioner.operations.alerts import ENGINE, SERVICE, Attention
 from provisioner.probes import host as host_probes
-from provisioner.steps.site import SITE_PROGRAM, site_service
+from provisioner.steps.site import SITE_PROGRAM, require_spoken, site_service
 
 SHOWN_MONTHS = 12  # a closing further ahead stands in `status SLUG` and `agreement list`
 # Two lines; by one container, whose start takes as long as either.
@@ -93,7 +95,7 @@ class SiteDetails:
     release: str
     image: str | None
     generation: int | None
-    administrators: list[dict[str, str]] | None
+    administrators: list[Administrator] | None
     content_sha256: str | None
     last_backup: datetime | None
     last_drill: datetime | None
@@ -150,7 +152,7 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         closing = records.closing_of(record)
         planned = [Planned(on, kind.value) for on, kind in closing.to_come] if closing else []
         backup, drill = records.last_snapshot(session, site.key), records.last_drill(session, site.key)
-    facts: dict[str, Any] = {}
+    facts: Facts | None = None
     content = problem = None
     if generation is not None:
         try:
@@ -163,12 +165,12 @@ def details(installation: Installation, slug: str) -> SiteDetails:
         state=site.state.value,
         url=installation.url(site.host_name, site.host),
         profile=site.profile,
-        wordpress=facts.get("wordpress"),
-        php=facts.get("php"),
+        wordpress=facts.wordpress if facts else None,
+        php=facts.php if facts else None,
         release=site.release,
         image=generation.image if generation else None,
         generation=generation.number if generation else None,
-        administrators=facts.get("administrators"),
+        administrators=facts.administrators if facts else None,
         content_sha256=content,
         last_backup=backup.taken_at if backup else None,
         last_drill=drill.at if drill else None,
@@ -179,13 +181,13 @@ def details(installation: Installation, slug: str) -> SiteDetails:
     )
 
 
-def _read(installation: Installation, site: Site, generation: Generation) -> tuple[dict[str, Any], str]:
+def _read(installation: Installation, site: Site, generation: Generation) -> tuple[Facts, str]:
     """Ask the site for its facts and its content's hash, in a one-shot that changes nothing."""
-    import json
-
     host = installation.host(site.host)
     host.require_answer()
+    require_spoken(site.slug, host.protocol(generation.image))
     service = site_service(host.namespace, site, generation, installation.inventory.policy.site)
+    request = AskFacts([])
     one_shot = OneShot(
         name=f"{service.name}.look",
         image=service.image,
@@ -193,11 +195,12 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
         command=["sh", "-c", _LOOK, SITE_PROGRAM],
         binds=service.binds,
         user=service.user or "",
-        files={"request.json": b"{}"},
+        files={"request.json": wire.written(request)},
     )
-    said = host.run(one_shot).require_success(f"{site.slug}: looking at the site")
-    facts, _, content = said.rstrip("\n").rpartition("\n")
-    return json.loads(facts), content
+    outcome = host.run(one_shot)
+    outcome.require_success(f"{site.slug}: looking at the site")
+    facts, _, content = outcome.output.rstrip("\n").rpartition("\n")
+    return answered(request, facts), content
 
 
 def _agreement(session: Session, site: Site) -> AgreementDetails:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provisioner import clock, records
+from provisioner.agent.protocol import Changes
 from provisioner.errors import BadInput
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress
@@ -35,7 +36,7 @@ class Plan:
     leaving: int  # numbers of generations
     arriving: int
     wordpress: str
-    since: dict[str, dict[str, list[str]]]  # posts, comments, users, media: made, changed, deleted
+    since: dict[str, Changes]  # posts, comments, users, media: made, changed, deleted
     revives: dict[str, list[str]]  # administrators, sessions and application passwords that were ended meanwhile
 
 
@@ -54,12 +55,12 @@ def plan(installation: Installation, slug: str) -> Plan:
     leaving, arriving = _generations(installation, slug)
     work = SiteWork(kind="look", operation_id=0, installation=installation, slug=slug, number=arriving.number)
     with ThreadPoolExecutor(3) as pool:
-        mine = pool.submit(measured, work, arriving, {})
-        theirs = pool.submit(measured, work.beside(leaving.number), leaving, {})
+        mine = pool.submit(measured, work, arriving, [])
+        theirs = pool.submit(measured, work.beside(leaving.number), leaving, [])
         since = pool.submit(compared, work, arriving, leaving)
     return Plan(
         slug, leaving.number, arriving.number, arriving.wordpress, since.result(),
-        revived(mine.result(), theirs.result()),
+        revived(mine.result().database, theirs.result().database),
     )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def report(chosen: Plan) -> list[str]:
     """Return what a person must know before they say yes, a line each."""
     lines = []
     for kind, changes in chosen.since.items():
-        for change, names in changes.items():
+        for change, names in (("made", changes.made), ("changed", changes.changed), ("deleted", changes.deleted)):
             if names:
                 lines.append(f"would lose: {len(names)} {kind} {change} since: {_some(names)}")
     lines += [

@@ -8,6 +8,7 @@ from typing import Any
 from provisioner import clock, eventlog, records
 from provisioner.adapters import mariadb
 from provisioner.adapters.mirror import Package, packages
+from provisioner.agent.protocol import AskFacts
 from provisioner.errors import BadInput, Interrupted, ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, stoppable
@@ -136,12 +137,12 @@ def plan(installation: Installation, slug: str, *, core: bool, extensions: bool,
         raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
     work = SiteWork(kind="look", operation_id=0, installation=installation, slug=slug, number=serving.number)
     offered = _offered(installation, slug) if extensions else []
-    facts = work.run_in_site("facts", {"packages": [package.request for package in offered]})
-    wanted = [package for package in _newest(offered) if package.slug in facts["outdated"]]
+    facts = work.run_in_site(AskFacts([package.request for package in offered]))
+    wanted = [package for package in _newest(offered) if package.slug in facts.outdated]
     release = _release(installation, site, to or site.release) if core else None
-    if release is not None and release.db_version < facts["db_version"]:
+    if release is not None and release.db_version < facts.db_version:
         raise BadInput(
-            f"{slug}: its database has version {facts['db_version']}, release {release.name} "
+            f"{slug}: its database has version {facts.db_version}, release {release.name} "
             f"(WordPress {release.wordpress}) only {release.db_version}",
             "provision restore brings an older state back",
         )

@@ -1,7 +1,8 @@
 """Does a restored generation hold what its snapshot says that it must? (D13: one that restored nothing fails here.)"""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from provisioner.agent.protocol import DatabaseFacts, Manifest, Measured
 
 # What the manifest says of a database and must be found again. Sessions and application passwords end by themselves.
 _DATABASE = (
@@ -10,26 +11,24 @@ _DATABASE = (
 )  # fmt: skip
 
 
-def database_differences(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def database_differences(manifest: Manifest, found: Measured) -> list[str]:
     """Return what differs between a manifest and the measured database, each as one phrase."""
-    differences: list[str] = []
-    for key in _DATABASE:
-        differences += _differences(key, manifest["database"][key], found["database"][key])
-    return differences
+    wanted = manifest["database"]
+    return [phrase for key in _DATABASE for phrase in _differences(key, wanted.get(key), found.database.get(key))]
 
 
-def differences(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(manifest: Manifest, found: Measured) -> list[str]:
     """Return what differs between a manifest and the measured generation, each as one phrase."""
-    wanted, content = manifest["content"], found["content"]
     # The files of a site that never stood still while it was backed up were counted at another moment.
     keys = ("files", "bytes", "plugins", "themes") if manifest["settled"] else ("plugins", "themes")
-    more: list[str] = []
-    for key in (*keys, "sample"):
-        more += _differences(key, wanted[key], content[key])
+    wanted = manifest["content"]
+    more = [
+        phrase for key in (*keys, "sample") for phrase in _differences(key, wanted.get(key), found.content.get(key))
+    ]
     return database_differences(manifest, found) + more
 
 
-def _differences(key: str, wanted: Any, found: Any) -> Iterator[str]:
+def _differences(key: str, wanted: object, found: object) -> Iterator[str]:
     if wanted == found:
         return
     if isinstance(wanted, dict) and isinstance(found, dict):
@@ -40,13 +39,14 @@ def _differences(key: str, wanted: Any, found: Any) -> Iterator[str]:
         yield f"{key}: {found} instead of {wanted}"
 
 
-def revived(manifest: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the ways in that the snapshot has and the live site has not: a restore would bring them back (C17)."""
+def revived(then: DatabaseFacts, now: DatabaseFacts) -> dict[str, list[str]]:
+    """Return the ways in that ``then`` has and ``now`` has not: going back would bring them back (C17)."""
 
-    def entries(of: Mapping[str, Any], key: str) -> list[str]:
-        return [entry["login"] if isinstance(entry, dict) else str(entry) for entry in of["database"][key]]
+    def logins(facts: DatabaseFacts) -> set[str]:
+        return {one["login"] for one in facts["administrators"]}
 
     return {
-        key: sorted(set(entries(manifest, key)) - set(entries(live, key)))
-        for key in ("administrators", "sessions", "application_passwords")
+        "administrators": sorted(logins(then) - logins(now)),
+        "sessions": sorted({*then["sessions"]} - {*now["sessions"]}),
+        "application_passwords": sorted({*then["application_passwords"]} - {*now["application_passwords"]}),
     }

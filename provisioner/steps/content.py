@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from provisioner import kit, records
+from provisioner.agent.protocol import Install, Publish
 from provisioner.probes import page
 from provisioner.steps.site import SiteWork
 
@@ -12,14 +13,14 @@ def install_wordpress(work: SiteWork) -> None:
     settings = work.installation
     with settings.store.transaction() as session:
         people = records.administrators(session, work.site.key)
-    request = {
-        "site": {
+    request = Install(
+        site={
             "title": work.site.name,
             "tagline": kit.tagline(work.site.profile),
             "url": work.url,
             "theme": work.site.theme,
         },
-        "administrators": [
+        administrators=[
             {
                 "name": person.name,
                 "mail": person.mail,
@@ -28,12 +29,12 @@ def install_wordpress(work: SiteWork) -> None:
             }
             for person in people
         ],
-        "kit": kit.rendered(work.site, settings.inventory.council, work.url),
-        "reset_days": settings.inventory.policy.invitation_days,
-    }
+        kit=kit.rendered(work.site, settings.inventory.council, work.url),
+        reset_days=settings.inventory.policy.invitation_days,
+    )
     with ThreadPoolExecutor(max_workers=1) as beside:
         booted = beside.submit(work.host.ensure_service, work.service)
-        work.run_in_site("install", request)
+        work.run_in_site(request)
         booted.result()
 
 
@@ -57,9 +58,9 @@ def probe_site(work: SiteWork) -> None:
 
 def publish(work: SiteWork) -> None:
     """Let search engines index the site."""
-    work.run_in_site("publish", {"public": True})
+    work.run_in_site(Publish(public=True))
 
 
 def conceal(work: SiteWork) -> None:
     """Ask search engines not to index the site, as before the agreement was signed."""
-    work.run_in_site("publish", {"public": False})
+    work.run_in_site(Publish(public=False))

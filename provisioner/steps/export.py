@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from provisioner import clock, render
 from provisioner.adapters import images
+from provisioner.agent.protocol import CopyPages, ExportWordPress, Pack, Stage, Weigh, Weight
 from provisioner.errors import ProvisionError
 from provisioner.french import in_full
 from provisioner.model.container import Bind, OneShot, Scratch
@@ -18,36 +20,36 @@ _ARCHIVE = "/export/archive.zip"
 _TEXTS = {"LISEZMOI.txt": "readme", "NOM-DE-DOMAINE.txt": "domain"}  # in the archive, and its template
 
 
-def weigh(work: SiteWork) -> dict[str, int]:
+def weigh(work: SiteWork) -> Weight:
     """Return how many files and bytes the generation's export would hold."""
-    return dict(ask(work, "weigh", {"database": work.names.database}, [_DATABASE, *_content(work)]))
+    return ask(work, Weigh(work.names.database), [_DATABASE, *_content(work)])
 
 
 def dump_database(work: SiteWork) -> None:
     """Write the database's dump, without sessions and keys of links, and the list of administrators."""
-    request = {"database": work.names.database, "uid": work.site.uid}
-    work.note("staged", ask(work, "stage", request, [_DATABASE, Scratch(_staging(work), "/export")]))
+    request = Stage(work.names.database, work.site.uid)
+    work.note("staged", asdict(ask(work, request, [_DATABASE, Scratch(_staging(work), "/export")])))
 
 
 def export_wordpress(work: SiteWork) -> None:
     """Let WordPress write its own export, and list the addresses of what is published."""
     written = Bind(f"{_staging(work)}/wordpress", "/export")
-    work.note("wordpress", work.run_in_site("export", {}, more=[written]))
+    work.note("wordpress", asdict(work.run_in_site(ExportWordPress(), more=[written])))
 
 
 def copy_pages(work: SiteWork) -> None:
     """Copy the published pages from the generation's own socket, to be opened from a disk."""
     binds = [Bind(work.names.socket_directory, "/run/site", read_only=True), Bind(_staging(work), "/export")]
-    work.note("copied", ask(work, "pages", {"url": work.url}, binds))
+    work.note("copied", asdict(ask(work, CopyPages(work.url), binds)))
 
 
 def pack_archive(work: SiteWork) -> None:
     """Pack all of it into one archive, with the checksum of each file."""
-    request = {"folder": f"{work.slug}-{work.notes['day']}", "texts": _texts(work)}
+    request = Pack(f"{work.slug}-{work.notes['day']}", _texts(work))
     binds = [Bind(_staging(work), "/export"), *_content(work)]
-    packed = ask(work, "pack", request, binds)
+    packed = ask(work, request, binds)
     work.middle()
-    work.note("packed", packed)
+    work.note("packed", asdict(packed))
 
 
 def fetch_archive(work: SiteWork) -> None:

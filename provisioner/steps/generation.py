@@ -1,12 +1,14 @@
 """The life of a generation: reserved, filled, started, flipped to; and its one undo, `discard_generation`."""
 
-import json
 from datetime import timedelta
 
 from sqlmodel import Session, col, delete, select
 
 from provisioner import clock, records
 from provisioner.adapters import mariadb
+from provisioner.adapters.answers import answered
+from provisioner.agent import wire
+from provisioner.agent.protocol import Prepare
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.model.container import Bind
 from provisioner.model.names import (
@@ -21,7 +23,7 @@ from provisioner.model.names import (
 )
 from provisioner.model.tables import Agreement, Contact, Drill, Generation, GenerationState, Release, Site, Snapshot
 from provisioner.steps.closing import keep_closed, rights
-from provisioner.steps.site import SiteWork, edge_image, site_service
+from provisioner.steps.site import SiteWork, edge_image, require_spoken, site_service
 
 # Every line of these may be repeated.
 _FLIP = """
@@ -132,25 +134,29 @@ def forget_site(work: SiteWork) -> None:
 def prepare_files(work: SiteWork) -> None:
     """Make the generation's directories, secrets and code, on the host; no secret leaves it."""
     generation, names = work.generation, work.names
-    request = {
-        "slug": work.slug,
-        "n": work.number,
-        "uid": work.site.uid,
-        "database": names.database,
-        "user": names.database,
-        "host": work.netloc,
-        "support": work.installation.inventory.council.mail,
-        "media": generation.media,
-        "twin": generation.state is GenerationState.TWIN,
-    }
-    said = work.run_as_root(
+    request = Prepare(
+        slug=work.slug,
+        n=work.number,
+        uid=work.site.uid,
+        database=names.database,
+        user=names.database,
+        host=work.netloc,
+        support=work.installation.inventory.council.mail,
+        media=generation.media,
+        twin=generation.state is GenerationState.TWIN,
+    )
+    require_spoken(work.slug, work.host.protocol(generation.image))
+    given = wire.written(request).decode()
+    outcome = work.run_as_root(
         "files",
-        ["sh", "-c", _PREPARE, "prepare", names.activity_directory, str(RECORDER_UID), json.dumps(request)],
+        ["sh", "-c", _PREPARE, "prepare", names.activity_directory, str(RECORDER_UID), given],
         [Bind("", "/host")],
         image=generation.image,
-    ).require_success(f"{work.slug}: preparing its files")
+    )
+    outcome.require_success(f"{work.slug}: preparing its files")
+    prepared = answered(request, outcome.output)
     work.middle()
-    work.note("password_hash", json.loads(said)["password_hash"])
+    work.note("password_hash", prepared.password_hash)
 
 
 def create_database(work: SiteWork) -> None:

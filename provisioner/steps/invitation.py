@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from sqlmodel import col, delete
 
 from provisioner import clock, records
+from provisioner.agent.protocol import Invite
 from provisioner.mail import messages, outbox
 from provisioner.model.tables import Contact, Mail, MailState
 from provisioner.steps.site import SiteWork
@@ -43,7 +44,7 @@ def renew_link(work: SiteWork) -> None:
     for person in people:
         token = settings.keys.invitation_token(work.operation_id, person.id or 0)
         days = settings.inventory.policy.invitation_days
-        work.run_in_site("invite", {"mail": person.mail, "token": token, "reset_days": days})
+        work.run_in_site(Invite(person.mail, token, days))
 
 
 def invited(work: SiteWork, people: list[Contact]) -> list[Contact]:

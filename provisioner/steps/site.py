@@ -1,13 +1,15 @@
 """What every step on a site works with, and the containers that a generation needs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from provisioner import records
+from provisioner.adapters.answers import answered
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.agent import protocol, wire
+from provisioner.agent.protocol import Request
 from provisioner.errors import Unavailable
 from provisioner.installation import Installation
 from provisioner.inventory import SitePolicy
@@ -18,6 +20,8 @@ from provisioner.model.tables import Generation, GenerationState, Operation, Sit
 
 SITE_PROGRAM = "/srv/provision/provision.php"
 _UPLOADS = "/srv/wordpress/wp-content/uploads"
+
+A = TypeVar("A")
 
 
 @dataclass(kw_only=True)
@@ -96,16 +100,22 @@ class SiteWork(Work):
 
     def run_in_site(
         self,
-        verb: str,
-        request: Mapping[str, Any],
+        request: Request[A],
         files: Mapping[str, bytes] | None = None,
         more: Sequence[Bind] = (),
-    ) -> dict[str, Any]:
-        """Run one verb of the site's own program beside the generation; return its answer."""
-        given = {"request.json": json.dumps(request).encode(), **(files or {})}
-        outcome = self.run_beside(verb, ["php", SITE_PROGRAM, verb], given, more)
-        answer = json.loads(outcome.require_success(f"{self.slug}: {verb}"))
-        return dict(answer)
+    ) -> A:
+        """Have the site's own program, beside the generation, do what ``request`` asks; return its answer.
+
+        Raises:
+            Unavailable: the generation's image speaks a protocol that this program does not.
+            ProvisionError: it failed, or its answer is no answer.
+
+        """
+        require_spoken(self.slug, self.host.protocol(self.generation.image))
+        given = {"request.json": wire.written(request), **(files or {})}
+        outcome = self.run_beside(request.verb, ["php", SITE_PROGRAM, request.verb], given, more)
+        outcome.require_success(f"{self.slug}: {request.verb}")
+        return answered(request, outcome.output)
 
     def run_beside(
         self, name: str, command: Sequence[str], files: Mapping[str, bytes], more: Sequence[Bind] = ()
@@ -149,6 +159,23 @@ class SiteWork(Work):
             known = records.find_site(session, self.slug) is not None
         if known:  # a site whose record is gone has nothing left
             self.host.remove_labelled(**{LABEL_OPERATION: str(self.operation_id)})
+
+
+def require_spoken(slug: str, spoken: int) -> None:
+    """Make sure that this program speaks the protocol of a site's image.
+
+    Raises:
+        Unavailable: it does not; an upgrade gives the site an image that it does.
+
+    """
+    if spoken not in protocol.SPOKEN:
+        mine = ", ".join(map(str, sorted(protocol.SPOKEN)))
+        raise Unavailable(
+            f"{slug}: its image speaks protocol {spoken}, this version of provision speaks {mine}",
+            f"provision upgrade {slug}"
+            if spoken < max(protocol.SPOKEN)
+            else "install the version of provision that built the image",
+        )
 
 
 def edge_image(host: DockerHost) -> str:

@@ -3,13 +3,15 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlmodel import select
 
 from provisioner import clock, eventlog, records
 from provisioner.adapters import restic
+from provisioner.agent import protocol
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
 from provisioner.model.container import Bind, Scratch
@@ -19,6 +21,7 @@ from provisioner.probes import manifest as manifest_probe
 from provisioner.steps.generation import record_generation
 from provisioner.steps.site import SiteWork, edge_image
 
+A = TypeVar("A")
 TAKEN = "snapshot taken"  # the event that tells of one
 _TIDY = """
 set -eu
@@ -28,18 +31,17 @@ rm -rf "/host/$1"
 
 def ask(
     work: SiteWork,
-    verb: str,
-    request: Mapping[str, Any],
+    request: protocol.Request[A],
     binds: list[Bind],
     repository: restic.Repository | None = None,
-) -> Any:
-    """Run one verb of the agent for this operation."""
+) -> A:
+    """Have the agent do what ``request`` asks, for this operation; return its answer."""
     worker = restic.Worker(
         work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds
     )
     if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
-        return worker.call_held(verb, request)
-    return worker.call(verb, request)
+        return worker.call_held(request)
+    return worker.call(request)
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
@@ -48,7 +50,7 @@ def repository(work: SiteWork, slug: str = "") -> restic.Repository:
     return restic.repository(work.installation.inventory, work.host, name, work.installation.keys.repository(name))
 
 
-def identity(work: SiteWork) -> dict[str, Any]:
+def identity(work: SiteWork) -> protocol.Identity:
     """Return what tells a site's snapshot from any other's."""
     generation = work.generation
     return {
@@ -69,7 +71,7 @@ def ensure_repository(work: SiteWork) -> None:
     with work.installation.store.transaction() as session:
         last = eventlog.newest(session, work.slug, TAKEN)
     if is_first(last, work.installation.inventory):  # opening one costs most of a second: only where it may be missing
-        ask(work, "initialize", {}, [], repository(work))
+        ask(work, protocol.Initialize(), [], repository(work))
 
 
 def is_first(last: Event | None, inventory: Inventory) -> bool:
@@ -92,15 +94,14 @@ def take_snapshot(work: SiteWork) -> None:
     work.note("attempted", True)
     taken = ask(
         work,
-        "take",
-        {
-            "identity": identity(work),
-            "database": names.database,
-            "operation": work.operation_id,
-            "again": again,
-            "append_only": work.installation.inventory.backup.append_only,
-            "time": clock.now().strftime("%Y-%m-%d %H:%M:%S"),
-        },
+        protocol.Take(
+            identity=identity(work),
+            database=names.database,
+            operation=work.operation_id,
+            again=again,
+            append_only=work.installation.inventory.backup.append_only,
+            time=clock.now().strftime("%Y-%m-%d %H:%M:%S"),
+        ),
         [
             Bind("run/database", "/run/mysqld", read_only=True),
             Scratch(_staging(work), "/site"),
@@ -110,7 +111,7 @@ def take_snapshot(work: SiteWork) -> None:
         repository(work),
     )
     work.middle()
-    work.note("taken", {key: value for key, value in taken.items() if key != "manifest"})
+    work.note("taken", {**asdict(taken.figures), "seconds": taken.seconds, "retaken": taken.retaken})
 
 
 def record_snapshot(work: SiteWork) -> None:
@@ -205,20 +206,19 @@ def _fetch(work: SiteWork, *, files: bool) -> None:
     source = work.notes["manifest"]
     fetched = ask(
         work,
-        "fetch",
-        {
-            "snapshot": work.notes["snapshot"],
-            "number": work.number,
-            "media": work.generation.media,
-            "uid": work.site.uid,
-            "files": files,
-            "identity": {"site": source["site"], "namespace": source["namespace"]},
-        },
+        protocol.Fetch(
+            snapshot=work.notes["snapshot"],
+            number=work.number,
+            media=work.generation.media,
+            uid=work.site.uid,
+            files=files,
+            owner={"site": source["site"], "namespace": source["namespace"]},
+        ),
         [Scratch(work.names.site_directory, "/site")],  # on a host that was rebuilt nothing of the site is there yet
         repository(work, source["site"]),
     )
     work.middle()
-    if fetched != source:
+    if fetched.manifest != source:
         raise ProvisionError(f"{work.slug}: the manifest in snapshot {work.notes['snapshot']} is another one now")
 
 
@@ -235,53 +235,51 @@ def reserve_for_database(work: SiteWork) -> None:
 
 def fetch_database(work: SiteWork) -> None:
     """Restore the snapshot's dump into the new generation's directory, beside the code that serves now."""
-    ask(work, "copy", {"from": work.notes["from"], "to": [work.number]}, inside(work))
+    ask(work, protocol.CopyCode(work.notes["from"], [work.number]), inside(work))
     _fetch(work, files=False)
 
 
 def migrate_database(work: SiteWork) -> None:
     """Bring the snapshot's database to the version of the WordPress that serves now."""
-    work.run_in_site("upgrade", {"packages": []})
+    work.run_in_site(protocol.Upgrade([]))
 
 
 def compare_database(work: SiteWork) -> None:
     """Compare the new generation's database with the snapshot's manifest: rows, objects, people."""
-    different = manifest_probe.database_differences(work.notes["manifest"], measured(work, work.generation, {}))
+    different = manifest_probe.database_differences(work.notes["manifest"], measured(work, work.generation, []))
     _require_same(work, different)
 
 
 def place_files(work: SiteWork) -> None:
     """Put files of the snapshot into their places, one rename each; what was there is kept beside them."""
-    answer = ask(work, "place", _placing(work), [Bind(work.names.site_directory, "/site")], repository(work))
+    request = protocol.Place(
+        snapshot=work.notes["snapshot"],
+        paths=work.notes["paths"],
+        number=work.number,
+        media=work.generation.media,
+        uid=work.site.uid,
+        operation=work.operation_id,
+    )
+    answer = ask(work, request, [Bind(work.names.site_directory, "/site")], repository(work))
     work.middle()
-    work.note("placed", answer["files"])
+    work.note("placed", answer.files)
 
 
 def put_files_back(work: SiteWork) -> None:
     """Put back what the restored files took the place of."""
-    ask(work, "put-back", _placing(work), [Bind(work.names.site_directory, "/site")])
-
-
-def _placing(work: SiteWork) -> dict[str, Any]:
-    return {
-        "snapshot": work.notes["snapshot"],
-        "paths": work.notes["paths"],
-        "number": work.number,
-        "media": work.generation.media,
-        "uid": work.site.uid,
-        "operation": work.operation_id,
-    }
+    request = protocol.PutBack(work.number, work.generation.media, work.site.uid, work.operation_id)
+    ask(work, request, [Bind(work.names.site_directory, "/site")])
 
 
 def load_dump(work: SiteWork) -> None:
     """Load the snapshot's dump into the new generation's database, as its own user."""
-    ask(work, "load", {"number": work.number}, inside(work))
+    ask(work, protocol.Load(work.number), inside(work))
 
 
 def compare_with_manifest(work: SiteWork) -> None:
     """Compare the new generation with the snapshot's manifest: rows, objects, people, files, hashes."""
     manifest = work.notes["manifest"]
-    found = measured(work, work.generation, manifest["content"]["sample"])
+    found = measured(work, work.generation, list(manifest["content"]["sample"]))
     _require_same(work, manifest_probe.differences(manifest, found))
 
 
@@ -291,48 +289,38 @@ def _require_same(work: SiteWork, different: list[str]) -> None:
         raise ProvisionError(f"{work.slug}: what was restored is not the snapshot: {'; '.join(different[:3])}{more}")
 
 
-def measured(work: SiteWork, generation: Generation, sample: Mapping[str, str]) -> dict[str, Any]:
+def measured(work: SiteWork, generation: Generation, sample: list[str]) -> protocol.Measured:
     """Return what a manifest would say of a generation as it is now, with the hashes of the files in ``sample``."""
-    request = {
-        "number": generation.number,
-        "media": generation.media,
-        "database": generation.names(work.installation.namespace, work.slug).database,
-        "sample": dict(sample),
-    }
-    return dict(ask(work, "measure", request, inside(work)))
+    database = generation.names(work.installation.namespace, work.slug).database
+    return ask(work, protocol.Measure(generation.number, generation.media, database, sample), inside(work))
 
 
-def compared(work: SiteWork, earlier: Generation, later: Generation) -> dict[str, dict[str, list[str]]]:
+def compared(work: SiteWork, earlier: Generation, later: Generation) -> dict[str, protocol.Changes]:
     """Return what was made, changed and deleted in ``later``: posts, comments, users and media, by their names."""
-    request = {
-        moment: generation.names(work.installation.namespace, work.slug).database
-        for moment, generation in (("earlier", earlier), ("later", later))
-    }
-    found: dict[str, dict[str, list[str]]] = ask(work, "compare", request, inside(work))
-    return found
+    names = [generation.names(work.installation.namespace, work.slug).database for generation in (earlier, later)]
+    return ask(work, protocol.Compare(*names), inside(work)).since
 
 
 def readdress(work: SiteWork) -> None:
     """Change the addresses of the snapshot's site into those of the new one, also inside serialized data (D18)."""
     old = work.notes["manifest"]["netloc"]
     if old != work.netloc:
-        ask(work, "rewrite", {"database": work.names.database, "old": old, "new": work.netloc}, inside(work))
+        ask(work, protocol.Rewrite(work.names.database, old, work.netloc), inside(work))
 
 
 def lock_out(work: SiteWork) -> None:
     """End every session, application password and link for a new password in the new generation."""
-    ask(work, "lock-out", {"database": work.names.database}, inside(work))
+    ask(work, protocol.LockOut(work.names.database), inside(work))
 
 
 def rotate_salts(work: SiteWork) -> None:
     """Give the site new salts: cookies that an intruder forged or took are void, in every generation."""
-    ask(work, "new-salts", {}, inside(work))
+    ask(work, protocol.RenewSalts(), inside(work))
 
 
 def code_differences(work: SiteWork, snapshot: str) -> dict[str, list[str]]:
     """Return the code files of the operation's generation that ``snapshot`` has not, has otherwise, or has alone."""
-    request = {"snapshot": snapshot, "number": work.number}
-    return dict(ask(work, "code", request, inside(work), repository(work)))
+    return asdict(ask(work, protocol.CompareCode(snapshot, work.number), inside(work), repository(work)))
 
 
 def start_container(work: SiteWork) -> None:
@@ -345,9 +333,9 @@ def inside(work: SiteWork) -> list[Bind]:
     return [Bind("run/database", "/run/mysqld", read_only=True), Bind(work.names.site_directory, "/site")]
 
 
-def taken_at(snapshot: Mapping[str, Any]) -> datetime:
+def taken_at(snapshot: protocol.SnapshotEntry) -> datetime:
     """Return when one of restic's snapshots was taken."""
-    return datetime.fromisoformat(str(snapshot["time"])).astimezone(UTC)
+    return datetime.fromisoformat(snapshot.time).astimezone(UTC)
 
 
 def choose(slug: str, found: list[dict[str, Any]], snapshot: str, at: datetime | None) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from provisioner import records
 from provisioner.adapters import images, mariadb
 from provisioner.adapters.mirror import Package
+from provisioner.agent import protocol, wire
+from provisioner.agent.protocol import ComparePages, CopyCode, FillTwins, SwitchEvent, Twin
 from provisioner.errors import Irrevocable, ProvisionError, Unavailable
 from provisioner.mail import messages, outbox
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
@@ -94,7 +95,7 @@ def build_twins(work: SiteWork) -> None:
         create_database(twin)
     work.middle()
     database = _names(work, live(work)).database
-    ask(work, "twins", {"database": database, "to": [twin.number for twin in both]}, inside(work))
+    ask(work, FillTwins(database, [twin.number for twin in both]), inside(work))
     for twin in both:
         mariadb.forbid_events(work.host, twin.names.database)
 
@@ -133,26 +134,25 @@ def rehearse(work: SiteWork) -> None:
     work.middle()
     found = ask(
         work,
-        "rehearse",
-        {
-            "host": work.netloc,
-            "baseline": {"number": before.number, "cookie": known["cookie"]},
-            "upgraded": {"number": after.number, "cookie": told["cookie"]},
-            "paths": list(dict.fromkeys((*ALWAYS, *known["paths"]))),
-        },
+        ComparePages(
+            host=work.netloc,
+            baseline=Twin(before.number, known.cookie),
+            upgraded=Twin(after.number, told.cookie),
+            paths=list(dict.fromkeys((*ALWAYS, *known.paths))),
+        ),
         [Bind(work.names.socket_parent, "/sockets")],
     )
     differences = [
-        *_death(after), *found["differences"], *_new_complaints(before, after), *_cron_differences(before, after),
+        *_death(after), *found.differences, *_new_complaints(before, after), *_cron_differences(before, after),
     ]  # fmt: skip
     if differences:
         raise HeldBack(work.slug, differences)
-    work.note("held", answer["held"])
+    work.note("held", answer.held)
 
 
-def _start_twin(twin: SiteWork) -> dict[str, Any]:
+def _start_twin(twin: SiteWork) -> protocol.Rehearsable:
     twin.host.ensure_service(twin.service)
-    return twin.run_in_site("rehearse", {"pages": PAGES})
+    return twin.run_in_site(protocol.Rehearse(PAGES))
 
 
 def _death(twin: SiteWork) -> list[str]:
@@ -189,10 +189,10 @@ def _cron_differences(before: SiteWork, after: SiteWork) -> list[str]:
     return [f"wp-cron: exit code {new.exit_code}: {lines[0][:300]}"]
 
 
-def _bring_up_to_date(work: SiteWork, chosen: list[Package]) -> dict[str, Any]:
+def _bring_up_to_date(work: SiteWork, chosen: list[Package]) -> protocol.Upgraded:
     """Update extensions and database of a generation that nobody sees yet."""
     files = {name: content for package in chosen for name, content in package.files.items()}
-    return work.run_in_site("upgrade", {"packages": [package.request for package in chosen]}, files)
+    return work.run_in_site(protocol.Upgrade([package.request for package in chosen]), files)
 
 
 def prepare_upgrade(work: SiteWork) -> None:
@@ -204,13 +204,13 @@ def prepare_upgrade(work: SiteWork) -> None:
 def warm_up(work: SiteWork) -> None:
     """Start the new generation's container and show it the site once: nothing is compiled under the freeze."""
     database = _names(work, live(work)).database
-    ask(work, "twins", {"database": database, "to": [work.number]}, inside(work))
+    ask(work, FillTwins(database, [work.number]), inside(work))
     start_container(work)
     probe_generation(work)
 
 
 def _copy_code(work: SiteWork, numbers: list[int]) -> None:
-    ask(work, "copy", {"from": live(work), "to": numbers}, inside(work))
+    ask(work, CopyCode(live(work), numbers), inside(work))
 
 
 def switch(work: SiteWork) -> None:
@@ -230,7 +230,7 @@ def switch(work: SiteWork) -> None:
             probe_generation(work)
             work.middle()
             _leave_word(work, "go")
-            work.note("frozen_seconds", _await(work, "serves")["seconds"])
+            work.note("frozen_seconds", _await(work, "serves").seconds)
         except ProvisionError:
             _leave_word(work, "off")
             raise
@@ -280,7 +280,7 @@ def _end_earlier_switch(work: SiteWork) -> None:
     at_sockets(work, "clearing", ["sh", "-c", 'rm -f "$1"*', "clear", words])
 
 
-def _await(work: SiteWork, *events: str) -> dict[str, Any]:
+def _await(work: SiteWork, *events: str) -> SwitchEvent:
     """Wait until the switch says one of ``events``; return what it says of it.
 
     Raises:
@@ -289,12 +289,13 @@ def _await(work: SiteWork, *events: str) -> dict[str, Any]:
     """
     deadline = time.monotonic() + work.notes["freeze_seconds"] + 60
     while time.monotonic() < deadline:
-        said = [json.loads(line) for line in work.host.said(_switch_name(work)).splitlines() if line.startswith("{")]
-        for one in said:
-            if one["event"] in events:
-                return dict(one)
-            if one["event"] == "thawed":
-                raise ProvisionError(f"{work.slug}: nothing was switched: {one['reason']}")
+        said = [line for line in work.host.said(_switch_name(work)).splitlines() if line.startswith("{")]
+        for one in (wire.read(SwitchEvent, json.loads(line), "switch") for line in said):
+            if one.event in events:
+                found: SwitchEvent = one
+                return found
+            if one.event == "thawed":
+                raise ProvisionError(f"{work.slug}: nothing was switched: {one.reason}")
         state = work.host.inspect(_switch_name(work))
         if state is None or state["State"]["Status"] == "exited":
             raise ProvisionError(f"{work.slug}: the switch ended: {work.host.last_words(_switch_name(work))}")
@@ -318,26 +319,26 @@ def _switch_name(work: SiteWork) -> str:
 
 def _switch_container(work: SiteWork) -> OneShot:
     old, new = _names(work, live(work)).database, work.names.database
-    request = {
-        "source": live(work),
-        "target": work.number,
-        "database": old,
-        "user": old,
-        "seconds": work.notes["freeze_seconds"],
-        "patience": PATIENCE_SECONDS,
-        "allow": {str(number): rights(work, number) for number in (live(work), work.number)},
-        "forbid": mariadb.reading(old),
-        "quiet": [mariadb.forbidding(new, "EVENT")],
-        "operation": work.operation_id,
-    }
+    request = protocol.Switch(
+        source=live(work),
+        target=work.number,
+        database=old,
+        user=old,
+        seconds=work.notes["freeze_seconds"],
+        patience=PATIENCE_SECONDS,
+        allow={str(number): rights(work, number) for number in (live(work), work.number)},
+        forbid=mariadb.reading(old),
+        quiet=[mariadb.forbidding(new, "EVENT")],
+        operation=work.operation_id,
+    )
     return OneShot(
         name=_switch_name(work),
         image=images.ensure_service_image(work.host, work.installation.inventory, "agent"),
         labels=work.host.role_labels("switch"),  # not the operation's: nothing else than its own end may remove it
-        command=["switch"],
+        command=[request.verb],
         binds=[*inside(work), Bind(work.names.socket_parent, "/sockets")],
         capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
-        files={"request.json": json.dumps(request).encode()},
+        files={"request.json": wire.written(request)},
         restart="unless-stopped",
     )
 
