@@ -58,7 +58,7 @@ def backup(
     chosen = _chosen(slugs, everything, "provision backup")
     if dry_run:
         verb = "check" if check else "prune" if prune else "back up"
-        _tell_plan(verb, operation.subjects(installation, chosen), json)
+        _tell_plan(verb, operation.plan(installation, chosen, serving=verb == "back up"), json)
         return
     if check:
         outcomes = operation.check(installation, chosen)
@@ -95,7 +95,7 @@ def drill(
     installation = Installation.open(inventory)
     chosen = operation.due(installation) if due else slugs or []
     if dry_run:
-        _tell_plan("prove", chosen, json)
+        _tell_plan("prove", operation.plan(installation, chosen), json)
         return
     with output.progress(not json) as progress:
         outcomes = operation.drill(installation, chosen, progress)
@@ -332,13 +332,20 @@ def _local(moment: datetime) -> str:
     return f"{moment.astimezone(clock.PARIS):%Y-%m-%d %H:%M:%S}"
 
 
-def _tell_plan(verb: str, slugs: Sequence[str], json: bool) -> None:
+def _tell_plan(verb: str, plan: Sequence[Outcome], json: bool) -> None:
+    """Print what would be done, and what would be refused; end with the exit code of the worst refusal."""
     from provisioner.cli import output
 
+    slugs = [one.slug for one in plan if not one.exit_code]
+    refused = [one for one in plan if one.exit_code]
     if json:
-        output.machine([{"slug": slug, "would": verb} for slug in slugs])
+        output.machine([*({"slug": slug, "would": verb} for slug in slugs), *refused])
     else:
-        output.line(f"would {verb}: {', '.join(slugs) or 'nothing is due'}")
+        if slugs or not refused:
+            output.line(f"would {verb}: {', '.join(slugs) or 'nothing is due'}")
+        for one in refused:
+            output.attention(one.slug, one.outcome, one.hint)
+    output.end(plan, json=json)
 
 
 def _tell(outcomes: Sequence[Outcome], json: bool) -> None:

@@ -81,6 +81,38 @@ def backup(installation: Installation, slugs: Sequence[str], progress: Progress 
     return _each(installation, slugs, lambda kept: _backup_one(installation, kept, progress))
 
 
+def plan(installation: Installation, slugs: Sequence[str], *, serving: bool) -> list[Outcome]:
+    """Return for each site, and the control plane, whether work on it would begin; nothing is changed.
+
+    A backup needs a generation that is ``serving``, checks and prunings do not.
+
+    Raises:
+        BadInput: as `backup`.
+
+    """
+
+    def look(kept: Kept) -> Outcome:
+        if serving and kept.site_id is not None:
+            _serving(installation, kept.name)
+        return Outcome(kept.name, "would be begun")
+
+    return _each(installation, slugs, look)
+
+
+def _serving(installation: Installation, slug: str) -> int:
+    """Return the number of the generation that serves.
+
+    Raises:
+        BadInput: there is no such site, or none of its generations serves.
+
+    """
+    with installation.store.transaction() as session:
+        generation = records.serving_generation(session, records.site(session, slug).key)
+    if generation is None:
+        raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
+    return generation.number
+
+
 def _backup_one(installation: Installation, kept: Kept, progress: Progress) -> Outcome:
     if kept.site_id is None:
         taken = control_plane.take(installation)
@@ -108,11 +140,7 @@ def take(installation: Installation, slug: str, progress: Progress = no_progress
     """
     journal = Journal(installation.store, installation.locks, KIND, STEPS, progress)
     with journal.subject(slug):
-        with installation.store.transaction() as session:
-            generation = records.serving_generation(session, records.site(session, slug).key)
-        if generation is None:
-            raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
-        operation = journal.begin(slug, {"generation": generation.number})
+        operation = journal.begin(slug, {"generation": _serving(installation, slug)})
         work = work_on(installation, operation)
         journal.carry_out(operation, work)
     return work

@@ -72,9 +72,28 @@ def drill(installation: Installation, slugs: Sequence[str], progress: Progress =
         BadInput: a slug names no site; nothing was done.
 
     """
+    return fleet.each(
+        _known(installation, slugs), lambda slug: _drill_one(installation, slug, progress), Drilled.failed
+    )
+
+
+def plan(installation: Installation, slugs: Sequence[str]) -> list[Drilled]:
+    """Return for each site whether `drill` would begin on it, and with which snapshot; nothing is changed.
+
+    Raises:
+        BadInput: as `drill`.
+
+    """
+
+    def look(slug: str) -> Drilled:
+        return Drilled(slug, "would be proven", snapshot=restore.plan(installation, slug).snapshot)
+
+    return fleet.each(_known(installation, slugs), look, Drilled.failed)
+
+
+def _known(installation: Installation, slugs: Sequence[str]) -> list[str]:
     with installation.store.transaction() as session:
-        sites = [records.site(session, slug).slug for slug in slugs]
-    return fleet.each(sites, lambda slug: _drill_one(installation, slug, progress), Drilled.failed)
+        return [records.site(session, slug).slug for slug in slugs]
 
 
 def due(installation: Installation) -> list[str]:
