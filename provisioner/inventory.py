@@ -91,7 +91,10 @@ class Host(Section):
     probe_address: Line = Field("127.0.0.1", description="Address at which this machine reaches the edge.")
     edge: EdgeAddress = Field(default_factory=EdgeAddress, description="Where the edge listens.")
     free_disk_mb: Annotated[int, Field(ge=0, le=1_073_741_824)] = Field(
-        1024, description="Free space in MiB on the data root below which no operation starts."
+        1024, description="Free space in MiB on the data root below which no operation starts; below twice, an alarm."
+    )
+    free_inodes: Annotated[int, Field(ge=0, le=1_073_741_824)] = Field(
+        10_000, description="Free inodes (files) on the data root, likewise."
     )
 
     @model_validator(mode="after")

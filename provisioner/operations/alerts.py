@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 from provisioner import clock, escrow, eventlog, records
 from provisioner.adapters import edge
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.errors import ProvisionError
 from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import unfinished
@@ -25,6 +26,7 @@ from provisioner.mail.messages import compose
 from provisioner.model.names import HostNames
 from provisioner.model.tables import Incident, Run, Site
 from provisioner.operations.backup import unsound
+from provisioner.probes import host as host_probes
 from provisioner.probes import page
 from provisioner.steps.snapshot import TAKEN
 
@@ -33,16 +35,17 @@ PROOF_DAYS = 35  # as a drill is due within 30 days, five nights for one that fa
 NIGHT_HOURS = 26  # a night, and two hours for one that takes longer
 FULL_DAYS = 14
 KNOWN_DAYS = 2  # over fewer days no line is drawn through the free space
+FULL_TIMES = 2  # of what an operation wants to be free: the alarm comes before the first refusal
 CERTIFICATE_DAYS = (21, 14, 7)  # each is told (F13)
 ADMINISTRATORS = 2  # CONTEXT.md: so that the site survives one person leaving
 ASK_AGAIN_SECONDS = 5.0  # one lost packet is no incident
 AT_A_TIME = 8
 
-NIGHT, SILENT, FROZEN, CERTIFICATE, DISK, ENGINE, SERVICE = (
-    "night", "silent", "frozen", "certificate", "disk", "engine", "service",
+NIGHT, SILENT, FROZEN, CERTIFICATE, DISK, FULL, ENGINE, SERVICE = (
+    "night", "silent", "frozen", "certificate", "disk", "full", "engine", "service",
 )  # fmt: skip
 _BLINDING = {ENGINE, SERVICE, SILENT}  # while one of these lasts, nobody sees whether the others are over
-_UNSEEN = {FROZEN, CERTIFICATE}
+_UNSEEN = {FROZEN, CERTIFICATE, FULL}
 
 _FROZEN = 'for f in /run/sites/*/current/frozen; do if [ -e "$f" ]; then echo "$f"; fi; done'
 
@@ -149,7 +152,11 @@ def days_until_full(points: Sequence[tuple[datetime, int]], now: datetime) -> fl
 
 
 def on_host(installation: Installation, host: DockerHost) -> Iterator[Attention]:
-    """Find sites that are frozen with nothing under way, and certificates near their end, on a host that answers."""
+    """Find a file system that is nearly full, sites left frozen with nothing under way, certificates near their end.
+
+    The host answers, and its edge and its ticker run.
+    """
+    yield from _full(host)
     with installation.store.transaction() as session:
         sites = {site.slug: site for site in records.live_sites(session) if site.host == host.name}
         busy = {slug for slug in sites if unfinished(session, slug)}
@@ -163,6 +170,19 @@ def on_host(installation: Installation, host: DockerHost) -> Iterator[Attention]
     own = {s.host_name: s.slug for s in sites.values() if not s.host_name.endswith(f".{installation.inventory.domain}")}
     for name, subject in {wildcard: f"host:{host.name}", **own}.items():
         yield from _certificate(host, name, subject)
+
+
+def _full(host: DockerHost) -> Iterator[Attention]:
+    subject, place = f"host:{host.name}", "docs/operator.md, the disk is full"
+    try:
+        for short in host_probes.space(host).short_of(host.settings, FULL_TIMES):
+            what = (
+                f"{short.free} {short.unit} are free on {host.data_root}, no operation begins below {short.wanted} "
+                f"({short.key})"
+            )
+            yield Attention(subject, what, place, critical=True, alarm=FULL)
+    except ProvisionError as error:
+        yield Attention(subject, error.message, place, critical=True, alarm=FULL)
 
 
 def _certificate(host: DockerHost, name: str, subject: str) -> Iterator[Attention]:

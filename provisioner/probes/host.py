@@ -10,6 +10,7 @@ from provisioner.adapters import mariadb
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
+from provisioner.inventory import Host
 from provisioner.journal import lock
 from provisioner.journal.journal import local_time, unfinished, way_on
 from provisioner.model.names import (
@@ -50,11 +51,11 @@ def require_ready(installation: Installation, host: DockerHost, release: str) ->
     for service in HostNames(host.namespace).vital:
         if service not in running:
             raise Unavailable(f"host {host.name}: {service} does not run", "provision doctor --fix")
-    free, wanted = free_disk(host) // MIB, host.settings.free_disk_mb
-    if free < wanted:
+    for short in space(host).short_of(host.settings):
         raise Unavailable(
-            f"host {host.name}: {free} MiB free on {host.data_root}, {wanted} MiB are wanted",
-            "free some space, or lower free_disk_mb in inventory.yaml",
+            f"host {host.name}: {short.free} {short.unit} free on {host.data_root}, "
+            f"{short.wanted} {short.unit} are wanted",
+            f"free some space, or lower {short.key} in inventory.yaml",
         )
     return built
 
@@ -64,12 +65,49 @@ def unknown_slugs(host: DockerHost, slugs: set[str]) -> list[str]:
     return sorted({c["Labels"][LABEL_SITE] for c in host.containers() if LABEL_SITE in c["Labels"]} & slugs)
 
 
-def free_disk(host: DockerHost) -> int:
-    """Return the free bytes of the file system that holds the data root."""
-    said = host.execute(HostNames(host.namespace).edge, ["df", "-Pk", "/edge"]).require_success(
+@dataclass(frozen=True)
+class Short:
+    """Something of which less is free than the inventory wants."""
+
+    free: int
+    wanted: int
+    unit: str  # "MiB" or "inodes"
+    key: str  # of a host in the inventory
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is free on the file system that holds a host's data root."""
+
+    bytes: int
+    inodes: int | None  # None: the file system makes them as it needs them
+
+    def short_of(self, wanted: Host, times: int = 1) -> Iterator[Short]:
+        """Yield that of which less is free than so many times what the inventory wants."""
+        if self.bytes < times * wanted.free_disk_mb * MIB:
+            yield Short(self.bytes // MIB, wanted.free_disk_mb, "MiB", "free_disk_mb")
+        if self.inodes is not None and self.inodes < times * wanted.free_inodes:
+            yield Short(self.inodes, wanted.free_inodes, "inodes", "free_inodes")
+
+
+def space(host: DockerHost) -> Space:
+    """Ask what is free on the file system that holds the data root.
+
+    Raises:
+        ProvisionError: it cannot be asked.
+
+    """
+    command = ["df", "--block-size=1", "--output=avail,iavail,itotal", "/edge"]
+    said = host.execute(HostNames(host.namespace).edge, command).require_success(
         f"host {host.name}: asking for free disk space"
     )
-    return int(said.splitlines()[-1].split()[3]) * 1024
+    free, inodes, all_inodes = said.splitlines()[-1].split()
+    return Space(int(free), int(inodes) if all_inodes not in ("0", "-") else None)
+
+
+def free_disk(host: DockerHost) -> int:
+    """Return the free bytes of the file system that holds the data root."""
+    return space(host).bytes
 
 
 def require_space(host: DockerHost, needed: int, what: str) -> int:
