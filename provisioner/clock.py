@@ -1,5 +1,6 @@
 """The one place where time is read, and the levers with which tests and judges move it."""
 
+import ctypes
 import os
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -7,6 +8,8 @@ from zoneinfo import ZoneInfo
 from provisioner.errors import BadInput
 
 PARIS = ZoneInfo("Europe/Paris")  # days of an agreement end at 24:00 there (CONTEXT.md, exact rules)
+_TIMEX_BYTES = 512  # struct timex has 208
+_KEPT = range(5)  # TIME_OK to TIME_WAIT; 5 is TIME_ERROR: not synchronised; -1: not allowed to ask
 LEVERS = ("PROVISION_FAILPOINT", "PROVISION_NOW")
 
 
@@ -32,6 +35,14 @@ def now() -> datetime:
         moment = datetime.fromisoformat(pretended)
         return (moment if moment.tzinfo else moment.replace(tzinfo=PARIS)).astimezone(UTC)
     return datetime.now(UTC)
+
+
+def is_kept() -> bool:
+    """Return whether the kernel says that a time service keeps its clock; of a pretended clock it says nothing."""
+    if os.environ.get("PROVISION_NOW"):
+        return False
+    ask = ctypes.CDLL(None).adjtimex  # all zeros: it changes nothing
+    return int(ask(ctypes.create_string_buffer(_TIMEX_BYTES))) in _KEPT
 
 
 def today() -> date:

@@ -1,6 +1,6 @@
 """Which reminders an agreement calls for, and on which working day each leaves. Source: CONTEXT.md, "exact rules".
 
-Kinds, each at most once per term: ``choice``; ``notice_30``, ``notice_7`` (days before the notice deadline);
+Kinds, each at most once per term: ``choice``; ``notice_31``, ``notice_7`` (days before the notice deadline);
 ``renewed``; ``attestation``; ``last_term_18``, ``…_12``, ``…_6``, ``…_3``, ``…_1`` (months before the end),
 ``last_term_7d`` (days before it); and once a year ``contacts_yearly``. The figures are those of the `ReminderPolicy`.
 """
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from provisioner.agreement.terms import ONE_DAY, Term, anniversary, plus_months
 
 CONTACTS = "contacts_yearly"
+AHEAD_DAYS = 31  # of the first notice reminder, where the choice would not come before it by its own day
 STALE_MONTHS = 3  # what was to be said once, of something that is over, is not said later than that
 Days = Annotated[int, Field(ge=1, le=365)]
 Months = Annotated[int, Field(ge=1, le=36)]
@@ -30,7 +31,7 @@ class ReminderPolicy(BaseModel):
     choice_months: list[Months] = Field(
         [6], max_length=1, description="Months before the end of a term that can be renewed: the choice explained."
     )
-    notice_days: list[Days] = Field([30, 7], description="Days before the notice deadline.")
+    notice_days: list[Days] = Field([31, 7], description="Days before the notice deadline.")
     renewed_days: list[Days] = Field([1], max_length=1, description="Days after the notice deadline: it is renewed.")
     attestation_days: list[Days] = Field([1], max_length=1, description="Days after the term's end: the attestation.")
     last_term_months: list[Months] = Field([18, 12, 6, 3, 1], description="Months before the end of the last term.")
@@ -58,8 +59,8 @@ class Reminder:
 def reminders(periods: Sequence[Term], policy: ReminderPolicy, start: date) -> list[Reminder]:
     """Return all reminders of an agreement that nobody ends, in the order in which they leave.
 
-    What would leave before its own term, or after the day until which it makes sense, is left out:
-    with a notice period of six months or more, the choice can no longer be made six months before the end.
+    What would leave before its own term, or after the day until which it makes sense, is left out. The choice is
+    explained before the first notice reminder: earlier than its own day where the notice period calls for it.
     """
     found = [reminder for number, period in enumerate(periods, 1) for reminder in _of_term(number, period, policy)]
     if policy.contacts_yearly:
@@ -116,10 +117,16 @@ def _of_term(number: int, period: Term, policy: ReminderPolicy) -> Iterator[Remi
         for days in policy.last_term_days:
             yield from make(f"last_term_{days}d", end - timedelta(days=days), True, end)
         return
+    notices = [one for days in policy.notice_days for one in make(f"notice_{days}", by - timedelta(days), True, by)]
+    first = min(notices, key=attrgetter("on"), default=None)
     for months in policy.choice_months:
-        yield from make("choice", plus_months(end, -months), True, by)
-    for days in policy.notice_days:
-        yield from make(f"notice_{days}", by - timedelta(days=days), True, by)
+        nominal = plus_months(end, -months)
+        if first is not None and working_day_before(nominal) >= first.on:
+            nominal = max(first.nominal - timedelta(AHEAD_DAYS), period.start)
+        choice = list(make("choice", nominal, True, by))
+        notices = [one for one in notices if not choice or one.on > choice[0].on]
+        yield from choice
+    yield from notices
     for days in policy.renewed_days:
         yield from make("renewed", by + timedelta(days=days), False, end)
     for days in policy.attestation_days:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from provisioner.clock import PARIS
 
 ONE_DAY = timedelta(days=1)
+WARNING_DAYS = 15  # before a site closes whose agreement had ended when that was put on record
 
 
 class AgreementState(StrEnum):
@@ -16,6 +17,7 @@ class AgreementState(StrEnum):
 
     DRAFT = "draft"
     AWAITING_SIGNATURE = "awaiting_signature"
+    TO_COME = "to_come"  # signed, and its first day has not come
     ACTIVE = "active"
     FINAL_TERM = "final_term"
     EXPIRED = "expired"
@@ -98,12 +100,12 @@ def state_on(day: date, milestones: Milestones, periods: Sequence[Term]) -> Agre
     if milestones.signed is None or day < milestones.signed:
         handed_over = milestones.handed_over is not None and day >= milestones.handed_over
         return AgreementState.AWAITING_SIGNATURE if handed_over else AgreementState.DRAFT
-    if milestones.terminated is not None and day >= milestones.terminated:
-        return AgreementState.TERMINATED
-    if day > (milestones.notice_ends or periods[-1].end):
-        return AgreementState.EXPIRED
+    if day > last_day(milestones, periods):
+        return AgreementState.TERMINATED if ends_by_termination(milestones, periods) else AgreementState.EXPIRED
     if milestones.notice is not None and day >= milestones.notice:
         return AgreementState.NOTICE_GIVEN
+    if day < periods[0].start:
+        return AgreementState.TO_COME
     return AgreementState.FINAL_TERM if day >= periods[-1].start else AgreementState.ACTIVE
 
 
@@ -123,6 +125,11 @@ def last_day(milestones: Milestones, periods: Sequence[Term]) -> date:
     return min(planned, milestones.terminated - ONE_DAY) if milestones.terminated else planned
 
 
+def ends_by_termination(milestones: Milestones, periods: Sequence[Term]) -> bool:
+    """Return whether it is a termination that ends the agreement: an end by notice, or the cap, may come first."""
+    return milestones.terminated is not None and milestones.terminated <= (milestones.notice_ends or periods[-1].end)
+
+
 @dataclass(frozen=True)
 class Notice:
     """What a notice given on some day does: it keeps term number ``term`` from being renewed."""
@@ -130,7 +137,7 @@ class Notice:
     term: int
     notice_by: date
     ends: date  # last day of the agreement then
-    otherwise: date  # last day of the next term, if the notice does not count
+    otherwise: date  # last day of the next term, if the notice does not count for this one
     late_days: int  # 0: in time
 
 
@@ -175,8 +182,9 @@ def planned_closing(day: date, milestones: Milestones, periods: Sequence[Term], 
     """Return how the site closes, as things stand on ``day``; None as long as its agreement is going to be renewed.
 
     Read-only on the day after the agreement's last, whether by notice, by termination or because nothing renews the
-    last term (CONTEXT.md: never switched off by surprise), but never on the very day on which that was put on
-    record, so that it can be seen, and taken back. It stays readable for ``days`` from when it really became so.
+    last term (CONTEXT.md: never switched off by surprise). Where the last day was over when the end was put on record,
+    `WARNING_DAYS` after that, so that the association has time. It stays readable for ``days`` from when it really
+    became so.
     """
     if milestones.closed is not None:
         return Closing(milestones.closed, milestones.closed + timedelta(days=days), closed=True)
@@ -184,7 +192,8 @@ def planned_closing(day: date, milestones: Milestones, periods: Sequence[Term], 
     if milestones.signed is None or not ends:
         return None
     last = last_day(milestones, periods)
-    read_only = max(last, milestones.recorded or last) + ONE_DAY
+    recorded = milestones.recorded or last
+    read_only = recorded + timedelta(days=WARNING_DAYS) if recorded > last else last + ONE_DAY
     return Closing(read_only, max(read_only, day) + timedelta(days=days))
 
 
@@ -212,7 +221,7 @@ def events(milestones: Milestones, periods: Sequence[Term]) -> list[AgreementEve
     """Return every event of a signed agreement, those to come included, as things stand; oldest first."""
     last = last_day(milestones, periods)
     begun = [(period.start, EventKind.RENEWED if n else EventKind.BEGAN) for n, period in enumerate(periods)]
-    end = EventKind.TERMINATED if milestones.terminated else EventKind.EXPIRED
+    end = EventKind.TERMINATED if ends_by_termination(milestones, periods) else EventKind.EXPIRED
     found = [
         (milestones.signed, EventKind.SIGNED),
         *((day, kind) for day, kind in begun if day <= last),

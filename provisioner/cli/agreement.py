@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from provisioner.agreement.acts import Giver
 from provisioner.cli import options
 
 if TYPE_CHECKING:
     from provisioner.installation import Installation
+    from provisioner.operations.agreement import Ending
 
 app = typer.Typer(no_args_is_help=True, help="Agreements: three years, renewed tacitly, nine years at most.")
 DAY = ["%Y-%m-%d"]
@@ -57,6 +59,9 @@ def sign(
         datetime | None,
         typer.Option(formats=DAY, help="First day of a new agreement; the day after the last one.", show_default=False),
     ] = None,
+    retroactive: Annotated[
+        bool, typer.Option("--retroactive", help="A new agreement's first day before its signature is meant.")
+    ] = False,
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -64,6 +69,7 @@ def sign(
     """Record that an agreement was signed: its site goes online, search engines are welcome.
 
     Where the agreement before ends, a new one takes its place: a closing is cancelled, a closed site is opened again.
+    It begins on the day after the one before, or within six months of it.
 
     \b
     provision agreement sign kayane --on 2026-09-01 --copy kayane-signed.pdf
@@ -74,7 +80,8 @@ def sign(
     from provisioner.operations import agreement as operation
 
     installation = Installation.open(inventory)
-    arguments = operation.check_signature(installation, slug, on.date(), copy, start.date() if start else None)
+    first_day = start.date() if start else None
+    arguments = operation.check_signature(installation, slug, on.date(), copy, first_day, retroactive=retroactive)
     begins = f"; the new agreement begins on {arguments['start']}" if "start" in arguments else ""
     if dry_run:
         output.line(f"{slug}: would be online, signed on {on.date()}{begins}")
@@ -95,9 +102,15 @@ def end(
         typer.Option(formats=DAY, help="Day of the notice; or first day without agreement.", show_default=False),
     ] = None,
     notice: Annotated[bool, typer.Option("--notice", help="Notice was given: no further term.")] = False,
-    by: Annotated[str | None, typer.Option(help="Who gave notice.", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="The person who gave notice.", show_default=False)] = None,
+    giver: Annotated[
+        Giver | None, typer.Option("--from", help="The party that gave it; association by default.", show_default=False)
+    ] = None,
     accept_late: Annotated[
         bool, typer.Option("--accept-late", help="You decided that a late notice counts all the same.")
+    ] = False,
+    next_term: Annotated[
+        bool, typer.Option("--next-term", help="You decided that a late notice counts for the end of the next term.")
     ] = False,
     termination: Annotated[bool, typer.Option("--termination", help="It is terminated before its term.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why it is terminated.", show_default=False)] = None,
@@ -105,14 +118,20 @@ def end(
     inventory: options.Inventory = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
+    yes: options.Yes = False,
 ) -> None:
-    """Record notice or termination and plan the closing of the site; or take that back.
+    """Record notice or termination and plan the closing of the site; or take that back. Every contact gets a mail.
+
+    --on is the day on which a notice was received, or the first day without agreement of a termination. A notice that
+    is recorded after the term has ended asks for --yes.
 
     \b
     provision agreement end kayane --on 2029-05-02 --notice --by 'Présidence de Kayane'
+    provision agreement end kayane --on 2029-05-02 --notice --from council --by 'Le maire'
     provision agreement end kayane --on 2027-01-01 --termination --reason 'the association is dissolved'
     provision agreement end kayane --cancel
     """
+    from provisioner.agreement.acts import Late
     from provisioner.cli import output
     from provisioner.errors import BadInput
     from provisioner.installation import Installation
@@ -120,7 +139,13 @@ def end(
 
     if (notice, termination, cancel).count(True) != 1:
         raise BadInput("one of --notice, --termination and --cancel is expected", "provision agreement end --help")
-    _refuse_strays(notice=notice, termination=termination, on=on, by=by, reason=reason, accept_late=accept_late)
+    _refuse_strays({"--by": by, "--from": giver, "--accept-late": accept_late, "--next-term": next_term}, notice)
+    _refuse_strays({"--reason": reason}, termination)
+    _refuse_strays({"--on": on}, notice or termination)
+    if accept_late and next_term:
+        raise BadInput(
+            "a late notice counts for one term: --accept-late or --next-term", "provision agreement end --help"
+        )
     installation = Installation.open(inventory)
     would = "would be" if dry_run else "is"
     if cancel:
@@ -135,18 +160,31 @@ def end(
     if on is None:
         raise BadInput("--on DATE is missing", "provision agreement end --help")
     if notice:
-        giver = operation.one_line("--by", by)
-        ending = operation.give_notice(installation, slug, on.date(), giver, accept_late=accept_late, dry_run=dry_run)
+        person = operation.one_line("--by", by)
+        decided = {(True, False): Late.COUNTS, (False, True): Late.NEXT_TERM}.get((accept_late, next_term))
+        giver = giver or Giver.ASSOCIATION
+        ending = operation.give_notice(
+            installation, slug, on.date(), person, giver, decided=decided, confirmed=yes, dry_run=dry_run
+        )
     else:
         ending = operation.terminate(
             installation, slug, on.date(), operation.one_line("--reason", reason), dry_run=dry_run
         )
     if json:
         output.machine(ending)
-        return
-    output.line(f"{slug}: its agreement {would} {ending.state.value}, its last day {would} {ending.ends}")
+    else:
+        _tell_ending(ending, giver, would)
+
+
+def _tell_ending(ending: Ending, giver: Giver | None, would: str) -> None:
+    from provisioner.cli import output
+
+    by_whom = f", by notice from the {giver}" if giver else ""
+    output.line(
+        f"{ending.slug}: its agreement {would} {ending.state.value}, its last day {would} {ending.ends}{by_whom}"
+    )
     output.line(f"planned: read-only on {ending.read_only}, archived on {ending.archive}")
-    output.line(f"to take it back: provision agreement end {slug} --cancel")
+    output.line(f"to take it back, until its last day: provision agreement end {ending.slug} --cancel")
 
 
 @app.command()
@@ -159,7 +197,7 @@ def close(
 ) -> None:
     """Make a site read-only whose agreement is over, as planned: it is read on, administrators log in and export.
 
-    Taken back by `agreement end --cancel`, or by a new agreement.
+    Opened again by a new agreement.
 
     \b
     provision agreement close kayane --dry-run
@@ -186,25 +224,12 @@ def close(
     output.line(f"for the association: provision export {slug}")
 
 
-def _refuse_strays(
-    *,
-    notice: bool,
-    termination: bool,
-    on: datetime | None,
-    by: str | None,
-    reason: str | None,
-    accept_late: bool,
-) -> None:
+def _refuse_strays(options_given: dict[str, object], belong: bool) -> None:
     """Refuse options that belong to another way of ending."""
     from provisioner.errors import BadInput
 
-    for option, given, belongs in (
-        ("--by", by is not None, notice),
-        ("--accept-late", accept_late, notice),
-        ("--reason", reason is not None, termination),
-        ("--on", on is not None, notice or termination),
-    ):
-        if given and not belongs:
+    for option, given in options_given.items():
+        if given and not belong:
             raise BadInput(f"{option} has no meaning here", "provision agreement end --help")
 
 

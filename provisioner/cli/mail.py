@@ -86,3 +86,39 @@ def send_test(
         output.machine({"to": address, "outcome": proof})
     else:
         output.line(f"{address}: {proof}")
+
+
+@app.command()
+def confirm(
+    inventory: options.Inventory = None,
+    json: options.Json = False,
+    yes: options.Yes = False,
+) -> None:
+    """Say that the clock is right although it jumped, and send the reminders that wait for that.
+
+    A clock that does not fit the runs before it holds reminders and closings back: after a long time off, or because it
+    is wrong. This shows the date and the list, and asks. It holds for that list; from then on the clock is believed
+    until it jumps again. With --json it shows what waits, and confirms with --yes only.
+
+    \b
+    provision mail confirm
+    """
+    from provisioner.cli import output
+    from provisioner.installation import Installation
+    from provisioner.operations import remind
+
+    installation = Installation.open(inventory)
+    held = remind.held(installation)
+    if json:
+        output.machine(remind.confirm(installation, held) if held and yes else held)
+        return
+    if held is None:
+        output.line("the clock fits the last runs: nothing waits for it")
+        return
+    output.line(held.why)
+    output.table(["site", "reminder"], [list(row) for row in held.reminders])
+    output.line(f"{len(held.reminders)} reminders would leave, {held.mails} queued mails would be looked at again")
+    if not yes:
+        typer.confirm(f"is it really {held.today} today?", abort=True)
+    reminded = remind.confirm(installation, held)
+    output.line(f"queued {len(reminded.queued)} reminders, sent {reminded.delivery.sent} mails")

@@ -7,17 +7,23 @@ from typing import Any, Literal
 
 from sqlmodel import Session, col, select
 
-from provisioner import clock, records
+from provisioner import clock, records, runs
+from provisioner.agreement.acts import Giver
 from provisioner.agreement.reminders import CONTACTS, Reminder, due, working_day_after
-from provisioner.agreement.terms import IN_FORCE, AgreementState, last_day
+from provisioner.agreement.terms import IN_FORCE, AgreementState, last_day, plus_months, term_on
 from provisioner.inventory import Inventory
 from provisioner.mail.messages import Message, compose
 from provisioner.model.tables import GONE, Agreement, Contact, Mail, MailState, Site, SiteState
 
 _ABOUT_AGREEMENTS = ("choice", "notice", "renewed", "attestation", "last_term")
-_TO_EVERY_CONTACT = ("choice", "notice", "last_term")  # what must be decided is told to all who may decide it
+_CONTACTS = ("contacts", "administrator_alone")
+_TO_EVERY_CONTACT = ("choice", "notice", "last_term", *_CONTACTS)  # what asks something, asks all who may answer
 _REMINDER = "reminder"
-NOTICE_RECORDED, CLOSED = "notice_recorded", "closing"
+NOTICE_RECORDED, NOTICE_BY_COUNCIL, NOTICE_AFTERWARDS = "notice_recorded", "notice_by_council", "notice_afterwards"
+TERMINATION_RECORDED, TAKEN_BACK, CLOSED = "termination_recorded", "end_taken_back", "closing"
+_OF_NOTICE = (NOTICE_RECORDED, NOTICE_BY_COUNCIL, NOTICE_AFTERWARDS)
+_OF_ENDS = (*_OF_NOTICE, TERMINATION_RECORDED, TAKEN_BACK)
+_AHEAD_MONTHS = 12
 CHUNK = 1000  # values of one query: SQLite takes no more than 32,766
 
 
@@ -64,13 +70,32 @@ def due_today(session: Session, inventory: Inventory, agreements: Sequence[Agree
     for agreement, reminders, newest in current:
         sent = {one.reminder.key for one in newest if one.matter in queued}
         found += [Due(agreement, reminder) for reminder in due(reminders, today, sent)]
-    working_day = working_day_after(today)
     return [
         one
         for one in found
-        if (today == working_day or one.reminder.valid_until < working_day)
-        and records.agreement_state(one.agreement) in IN_FORCE
+        if _waits_until(one.reminder, today) is None and records.agreement_state(one.agreement) in IN_FORCE
     ]
+
+
+def settle_by(session: Session, inventory: Inventory, doubt: runs.Doubt) -> date | None:
+    """Return the last day of the first reminder that is lost while a doubt about the clock holds reminders back.
+
+    Of a clock that was set back, the days until the last run that fits are over in any case.
+    """
+    first = max(doubt.now, doubt.last).astimezone(clock.PARIS).date()
+    ahead = [
+        Due(agreement, reminder)
+        for agreement in in_force(session)
+        for reminder in records.agreement_reminders(agreement, inventory)
+        if first <= reminder.valid_until <= plus_months(first, _AHEAD_MONTHS)
+    ]
+    queued = _queued(session, [one.matter for one in ahead])
+    return min((one.reminder.valid_until for one in ahead if one.matter not in queued), default=None)
+
+
+def is_reminder(mail: Mail) -> bool:
+    """Return whether a mail leaves because of its day alone."""
+    return mail.matter.startswith(f"{_REMINDER} ")
 
 
 def message(inventory: Inventory, one: Due, site: Site, people: Sequence[Contact]) -> Message:
@@ -97,8 +122,44 @@ def message(inventory: Inventory, one: Due, site: Site, people: Sequence[Contact
     return compose(kind, day=day, **values)
 
 
+def confirmation(agreement: Agreement, *, terminated: bool) -> str:
+    """Return the kind of mail that confirms an end which was just put on record."""
+    if terminated:
+        return TERMINATION_RECORDED
+    if agreement.notice_ends is not None and agreement.notice_ends < clock.today():
+        return NOTICE_AFTERWARDS
+    return NOTICE_BY_COUNCIL if agreement.notice_giver == Giver.COUNCIL else NOTICE_RECORDED
+
+
+def was_confirmed(session: Session, site: Site, *, terminated: bool) -> bool:
+    """Return whether anybody was told of the notice, or of the termination, of a site's agreement."""
+    kinds = (TERMINATION_RECORDED,) if terminated else _OF_NOTICE
+    query = select(Mail.id).where(Mail.site_id == site.key, col(Mail.kind).in_(kinds), Mail.state == MailState.SENT)
+    return session.exec(query).first() is not None
+
+
+def has_unsent_confirmation(session: Session, site: Site) -> bool:
+    """Return whether a mail that confirms the end of a site's agreement still waits to leave."""
+    query = select(Mail).where(Mail.site_id == site.key, col(Mail.kind).in_(_OF_ENDS), Mail.state == MailState.QUEUED)
+    return any(not _is_outdated_end(session, mail) for mail in session.exec(query))
+
+
+def about_taking_back(inventory: Inventory, agreement: Agreement, site: Site, url: str, *, terminated: bool) -> Message:
+    """Return the mail that says that a notice or termination was taken back, and how the agreement goes on."""
+    periods, closing = records.agreement_terms(agreement), records.closing_of(agreement)
+    return compose(
+        TAKEN_BACK,
+        site=site,
+        council=inventory.council,
+        url=url,
+        terminated=terminated,
+        ends=last_day(records.milestones(agreement), periods) if closing else None,
+        term_end=periods[term_on(clock.today(), periods) - 1].end,
+    )
+
+
 def about_closing(kind: str, inventory: Inventory, agreement: Agreement, site: Site, url: str) -> Message:
-    """Return the mail that confirms a notice, or that says that the site is read-only now: what follows, and when.
+    """Return the mail that confirms an end, or that says that the site is read-only now: what follows, and when.
 
     Raises:
         LookupError: nothing plans the site's closing.
@@ -110,12 +171,15 @@ def about_closing(kind: str, inventory: Inventory, agreement: Agreement, site: S
     ends = last_day(records.milestones(agreement), records.agreement_terms(agreement))
     return compose(
         kind,
-        day=ends if kind == NOTICE_RECORDED else closing.export_until,
+        day=closing.export_until if kind in (CLOSED, NOTICE_AFTERWARDS) else ends,
         site=site,
         council=inventory.council,
         url=url,
         given_on=agreement.notice_on,
         reason=_reason(agreement),
+        given_by=agreement.notice_from,
+        by_council=agreement.notice_giver == Giver.COUNCIL,
+        first_day_without=agreement.terminated_on,
         term_end=ends,
         closes_on=closing.read_only,
         export_until=closing.export_until,
@@ -136,7 +200,7 @@ def recipients(reminder: Reminder, people: Sequence[Contact]) -> Sequence[Contac
 
 def is_copied(session: Session, mail: Mail) -> bool:
     """Return whether the adviser gets a copy: of the first mail of each matter about an agreement."""
-    if mail.kind not in (*_ABOUT_AGREEMENTS, NOTICE_RECORDED, CLOSED):
+    if mail.kind not in (*_ABOUT_AGREEMENTS, *_OF_ENDS, CLOSED):
         return False
     query = select(Mail.id).where(Mail.matter == mail.matter, Mail.state == MailState.SENT)
     return session.exec(query).first() is None
@@ -147,11 +211,11 @@ def is_outdated(session: Session, inventory: Inventory, mail: Mail) -> bool:
     if mail.site_id is None:
         return False
     agreement = records.agreement(session, mail.site_id)
-    if mail.kind == NOTICE_RECORDED:
-        return agreement.notice_on is None
+    if mail.kind in _OF_ENDS:
+        return _is_outdated_end(session, mail)
     if mail.kind == CLOSED:
         return session.get_one(Site, mail.site_id).state is not SiteState.CLOSING
-    if not mail.matter.startswith(f"{_REMINDER} "):
+    if not is_reminder(mail):
         return False
     stands = agreement.notice_on is None and agreement.terminated_on is None
     if not stands or records.agreement_state(agreement) not in IN_FORCE:
@@ -162,10 +226,36 @@ def is_outdated(session: Session, inventory: Inventory, mail: Mail) -> bool:
     return (mail.matter, mail.kind) not in current
 
 
+def day_to_leave(session: Session, inventory: Inventory, mail: Mail) -> date | None:
+    """Return the working day that a reminder waits for which could not leave on its own; None: it may leave today."""
+    if mail.site_id is None or not is_reminder(mail):
+        return None
+    agreement, today = records.agreement(session, mail.site_id), clock.today()
+    newest = _newest(records.agreement_reminders(agreement, inventory), today)
+    own = next((reminder for reminder in newest if Due(agreement, reminder).matter == mail.matter), None)
+    return _waits_until(own, today) if own else None
+
+
+def _waits_until(reminder: Reminder, today: date) -> date | None:
+    """Return the next working day, if ``today`` is none and the reminder still makes sense then."""
+    working_day = working_day_after(today)
+    return None if today == working_day or reminder.valid_until < working_day else working_day
+
+
+def _is_outdated_end(session: Session, mail: Mail) -> bool:
+    """Return whether what a mail confirms was taken back since, or followed by an end of which a newer one speaks."""
+    agreement = records.agreement(session, mail.site_id or 0)
+    gone = {TAKEN_BACK: False, TERMINATION_RECORDED: agreement.terminated_on is None}
+    newer = select(Mail.id).where(
+        Mail.site_id == mail.site_id, col(Mail.kind).in_(_OF_ENDS), Mail.matter != mail.matter, col(Mail.id) > mail.id
+    )
+    return gone.get(mail.kind, agreement.notice_on is None) or session.exec(newer).first() is not None
+
+
 def _kind(reminder: Reminder, people: Iterable[Contact]) -> str:
     """Return the mail that says it: one for all leads; once a year, an administrator alone is asked something else."""
     if reminder.kind == CONTACTS:
-        return "contacts" if sum(person.administrator for person in people) > 1 else "administrator_alone"
+        return _CONTACTS[sum(person.administrator for person in people) < 2]
     return next(kind for kind in _ABOUT_AGREEMENTS if reminder.kind.startswith(kind))
 
 

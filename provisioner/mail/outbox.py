@@ -5,12 +5,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, or_
 from sqlmodel import Session, col, select
 
-from provisioner import clock, eventlog, records
+from provisioner import clock, eventlog, records, runs
 from provisioner.adapters import smtp
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
@@ -22,6 +22,7 @@ from provisioner.model.tables import UNSENT, Contact, Mail, MailState, Site
 GIVE_UP = timedelta(days=5)  # RFC 5321, 4.5.4.1: at least four to five days
 FIRST_PAUSE = timedelta(minutes=5)
 LONGEST_PAUSE = timedelta(hours=4)
+FARTHEST = timedelta(days=7)  # a next attempt further ahead was set by a wrong clock; holidays keep no mail that long
 OPERATORS = "operators"  # what stands in a site's place where a mail is for them
 
 
@@ -103,7 +104,7 @@ def deliver_due(installation: Installation) -> Delivery:
             except Unavailable as error:
                 results += _put_off(installation, error.message)
     count = Counter(state for state, _ in results)
-    reason = next((said for state, said in reversed(results) if state in UNSENT), "")
+    reason = next((said for state, said in reversed(results) if state in UNSENT and said), "")
     return Delivery(
         count[MailState.SENT], count[MailState.QUEUED], count[MailState.DEAD], count[MailState.WITHDRAWN], reason
     )
@@ -182,7 +183,8 @@ def listing(installation: Installation) -> list[MailLine]:
 
 
 def _is_due() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return col(Mail.state) == MailState.QUEUED, col(Mail.next_attempt_at) <= clock.now()
+    at, now = col(Mail.next_attempt_at), clock.now()
+    return col(Mail.state) == MailState.QUEUED, or_(at <= now, at > now + FARTHEST)
 
 
 def _due(installation: Installation) -> list[int]:
@@ -196,9 +198,16 @@ def _send(installation: Installation, mail_id: int) -> tuple[MailState, str]:
         mail = session.get_one(Mail, mail_id)
         contact = session.get_one(Contact, mail.contact_id) if mail.contact_id else None
         subject = session.get_one(Site, mail.site_id).slug if mail.site_id else OPERATORS
+        if agreements.is_reminder(mail) and (doubt := runs.doubt(session)):
+            mail.next_attempt_at, mail.outcome = clock.now() + LONGEST_PAUSE, doubt.words
+            return mail.state, ""
         if agreements.is_outdated(session, installation.inventory, mail):
             mail.state, mail.outcome = MailState.WITHDRAWN, "what it says had become untrue, or too late"
             eventlog.record(session, subject, "mail withdrawn", mail=mail.id, kind_of_mail=mail.kind)
+            return mail.state, ""
+        if day := agreements.day_to_leave(session, installation.inventory, mail):
+            mail.next_attempt_at = datetime.combine(day, time(), clock.PARIS)
+            mail.outcome = f"waits for the next working day, {day}"
             return mail.state, ""
         copied = agreements.is_copied(session, mail)
     to = contact.mail if contact else installation.inventory.operators_mail

@@ -215,11 +215,13 @@ class Agreement(SQLModel, table=True):
     signed_on: date | None = None
     notice_on: date | None = None
     notice_ends: date | None = None  # last day of the term that the notice keeps from being renewed
-    notice_from: str | None = None  # who gave it; kept when the notice is taken back
+    notice_giver: str | None = None  # the party that gave it: association or council
+    notice_from: str | None = None  # the person who did; both are kept when the notice is taken back
     terminated_on: date | None = None  # first day without agreement
     termination_reason: str | None = None
     recorded_on: date | None = None  # when one of these was last changed: no closing before the day after
     closed_on: date | None = None  # its site is read-only since then
+    online_on: date | None = None  # its site was online under this signature from then on
 
 
 class Operation(SQLModel, table=True):
@@ -305,6 +307,7 @@ class Run(SQLModel, table=True):
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # None: under way, or killed
     outcome: str = ""  # well, failed or stopped
     summary: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    believed: bool = True  # the clock fitted the runs before it, or somebody confirmed it
 
 
 class Incident(SQLModel, table=True):

@@ -10,11 +10,14 @@ from typing import Any
 from sqlmodel import Session
 
 from provisioner import clock, fields, records
-from provisioner.agreement.terms import IN_FORCE, ONE_DAY, AgreementState, Closing, last_day, notice_on
+from provisioner.agreement import acts
+from provisioner.agreement.acts import Giver, Late, Standing
+from provisioner.agreement.terms import ONE_DAY, AgreementState, Closing, last_day
 from provisioner.errors import BadInput
 from provisioner.installation import Installation
 from provisioner.journal.journal import Journal, Progress, no_progress, refuse_unfinished
 from provisioner.journal.step import Step, nothing_to_undo
+from provisioner.mail import agreements as mails
 from provisioner.mail import outbox
 from provisioner.model.tables import Agreement, Operation, SiteState
 from provisioner.steps.agreement import (
@@ -51,10 +54,7 @@ SIGN_STEPS: tuple[Step[SiteWork], ...] = (
     Step("record", record_signature, undo=withdraw_signature),
 )
 END_STEPS: tuple[Step[SiteWork], ...] = (Step("record", record_end, undo=withdraw_end),)
-KEEP_STEPS: tuple[Step[SiteWork], ...] = (
-    Step("open", open_again, undo=close_again),
-    Step("record", keep, undo=end_again),
-)
+KEEP_STEPS: tuple[Step[SiteWork], ...] = (Step("record", keep, undo=end_again),)
 # Whether search engines are welcome was the association's own business since its first agreement.
 SIGN_AGAIN_STEPS: tuple[Step[SiteWork], ...] = (
     Step("copy", store_copy, undo=discard_copy),
@@ -120,7 +120,13 @@ def sign(installation: Installation, slug: str, arguments: dict[str, Any], progr
 
 
 def check_signature(
-    installation: Installation, slug: str, on: date, copy: Path | None, start: date | None = None
+    installation: Installation,
+    slug: str,
+    on: date,
+    copy: Path | None,
+    start: date | None = None,
+    *,
+    retroactive: bool = False,
 ) -> dict[str, Any]:
     """Return what the operation has to know: the day, the generation to publish, the PDF to keep.
 
@@ -128,7 +134,8 @@ def check_signature(
     after the last of the one before, or on that of the signature if that is later.
 
     Raises:
-        BadInput: no such site, no site to publish, signed already and not going to end, or a copy that is no PDF.
+        BadInput: no such site, no site to publish, a copy that is no PDF; or as `acts.check_first_signature`,
+            `acts.following_start` and `acts.check_not_over`.
 
     """
     with installation.store.transaction() as session:
@@ -136,114 +143,94 @@ def check_signature(
         generation = records.serving_generation(session, site.key)
     if generation is None:
         raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
-    _refuse_future(slug, on, "a signature")
+    meets = _standing(slug, agreement)
     arguments = {"signed_on": on.isoformat(), "generation": generation.number, **_copy(copy)}
     if agreement.signed_on is None:
-        if start is not None:
-            raise BadInput(f"{slug}: its first agreement begins on {agreement.start.isoformat()}: leave out --start")
+        acts.check_first_signature(meets, on, start)
         return arguments
-    if records.closing_of(agreement) is None:
-        raise BadInput(f"{slug}: the agreement was signed on {agreement.signed_on.isoformat()} already")
-    following = last_day(records.milestones(agreement), records.agreement_terms(agreement)) + ONE_DAY
-    begins = start or max(following, on)
-    if begins < following:
-        raise BadInput(f"{slug}: a new agreement cannot begin before {following.isoformat()}: the one before ends then")
+    begins = acts.following_start(meets, on, start, retroactive=retroactive)
+    following = records.agreement_terms(records.new_agreement(installation.inventory, site.key, begins))
+    acts.check_not_over(meets, begins, following[-1].end)
     return {**arguments, "start": begins.isoformat(), REOPENS: site.state is SiteState.CLOSING}
 
 
 def give_notice(
-    installation: Installation, slug: str, on: date, giver: str, *, accept_late: bool = False, dry_run: bool = False
+    installation: Installation,
+    slug: str,
+    on: date,
+    person: str,
+    giver: Giver = Giver.ASSOCIATION,
+    *,
+    decided: Late | None = None,
+    confirmed: bool = False,
+    dry_run: bool = False,
 ) -> Ending:
-    """Record that ``giver`` gave notice ``on`` that day, and plan the closing of the site after the term.
+    """Record that ``person`` gave notice for ``giver``, received ``on`` that day; plan the closing, tell all contacts.
 
     Raises:
-        BadInput: not in force, the last term, or late: whether a late notice counts is for a person to decide.
+        BadInput: as `acts.give_notice`; or the term is over already, and nobody has ``confirmed`` that it is meant.
 
     """
     with installation.store.transaction() as session:
         agreement = _settled(session, slug)
-        state = records.agreement_state(agreement)
-    if state not in IN_FORCE:
-        raise BadInput(f"{slug}: its agreement is {state.value}: there is nothing to give notice of", _status(slug))
-    _refuse_future(slug, on, "a notice")
-    if agreement.signed_on is not None and on < agreement.signed_on:
-        raise BadInput(f"{slug}: {on.isoformat()} lies before the signature of {agreement.signed_on.isoformat()}")
-    periods = records.agreement_terms(agreement)
-    notice = notice_on(on, periods)
-    if notice is None:
+    accepted = acts.give_notice(_standing(slug, agreement), on, decided)
+    # Of the copy at hand; the step changes the record.
+    agreement.notice_on, agreement.notice_ends, agreement.notice_giver = on, accepted.ends, giver
+    ending = _ending(slug, agreement, accepted.late_days)
+    if dry_run:
+        return ending
+    if accepted.is_over and not confirmed:
         raise BadInput(
-            f"{slug}: the last term ends on {periods[-1].end.isoformat()} by itself, nothing renews it",
-            f"to end it earlier: provision agreement end {slug} --on DATE --termination --reason TEXT",
+            f"{slug}: by this notice its agreement was over on {accepted.ends}: every contact would be told now, and "
+            f"its site would be read-only on {ending.read_only}; after that day it cannot be taken back",
+            "the same command with --yes, if that is meant",
         )
-    if notice.late_days and not accept_late:
-        raise BadInput(
-            f"{slug}: notice on {on.isoformat()} is {notice.late_days} days late, the last day was "
-            f"{notice.notice_by.isoformat()}: the agreement goes on until {notice.otherwise.isoformat()}, "
-            f"unless you decide that it ends on {notice.ends.isoformat()}",
-            "the same command with --accept-late",
-        )
-    arguments = {"notice_on": on.isoformat(), "notice_ends": notice.ends.isoformat(), "late_days": notice.late_days}
-    agreement.notice_on, agreement.notice_ends = on, notice.ends  # of the copy at hand; the step changes the record
-    if not dry_run:
-        _run(installation, slug, END, END_STEPS, arguments, record=_noting(slug, notice_from=giver))
-    return _ending(slug, agreement, notice.late_days)
+    arguments = {
+        "notice_on": on.isoformat(),
+        "notice_ends": accepted.ends.isoformat(),
+        "notice_giver": giver.value,
+        "late_days": accepted.late_days,
+    }
+    _run(installation, slug, END, END_STEPS, arguments, record=_noting(slug, notice_from=person))
+    outbox.deliver_due(installation)
+    return ending
 
 
 def terminate(installation: Installation, slug: str, on: date, reason: str, *, dry_run: bool = False) -> Ending:
-    """Record that the agreement is terminated; ``on`` is the first day without it. Plan the closing of the site.
+    """Record that the agreement is terminated; ``on`` is the first day without it. Plan the closing, tell all contacts.
 
     Raises:
-        BadInput: not signed, terminated already, or a day outside of the agreement.
+        BadInput: as `acts.check_termination`.
 
     """
     with installation.store.transaction() as session:
         agreement = _settled(session, slug)
-    if agreement.signed_on is None:
-        raise BadInput(f"{slug}: its agreement is not signed: there is nothing to terminate", _status(slug))
-    if agreement.terminated_on is not None:
-        raise BadInput(
-            f"{slug}: its agreement was terminated with effect from {agreement.terminated_on.isoformat()} already",
-            f"provision agreement end {slug} --cancel   (takes that back)",
-        )
-    if on < agreement.signed_on:
-        raise BadInput(f"{slug}: {on.isoformat()} lies before the signature of {agreement.signed_on.isoformat()}")
+    acts.check_termination(_standing(slug, agreement), on)
     agreement.terminated_on = on
     if not dry_run:
         arguments = {"terminated_on": on.isoformat()}
         _run(installation, slug, END, END_STEPS, arguments, record=_noting(slug, termination_reason=reason))
+        outbox.deliver_due(installation)
     return _ending(slug, agreement)
 
 
 def take_back(installation: Installation, slug: str, *, dry_run: bool = False) -> Kept:
-    """Take back the termination of an agreement, or else the notice; a site that was closed for it is opened again.
-
-    It stays closed where the agreement is over all the same.
+    """Take back the termination of an agreement that is in force, or else the notice; the contacts are told.
 
     Raises:
-        BadInput: there is nothing to take back.
+        BadInput: as `acts.to_take_back`.
 
     """
     with installation.store.transaction() as session:
         agreement, site = _settled(session, slug), records.site(session, slug)
-        generation = records.serving_generation(session, site.key)
-    keys = ("terminated_on",) if agreement.terminated_on is not None else ("notice_on", "notice_ends")
-    days = {key: day for key in keys if (day := getattr(agreement, key)) is not None}
-    if not days:
-        raise BadInput(
-            f"{slug}: neither notice nor termination is on record",
-            f"a new agreement: provision agreement sign {slug} --on DATE" if agreement.signed_on else _status(slug),
-        )
-    for key in days:
+    keys = acts.to_take_back(_standing(slug, agreement))
+    arguments: dict[str, Any] = {key: getattr(agreement, key).isoformat() for key in keys}
+    for key in keys:
         setattr(agreement, key, None)  # of the copy at hand; the step changes the record
-    over = last_day(records.milestones(agreement), records.agreement_terms(agreement)) < clock.today()
-    arguments: dict[str, Any] = {key: day.isoformat() for key, day in days.items()}
-    if agreement.closed_on is not None and generation is not None and not over:
-        more = {"generation": generation.number, "closed_on": agreement.closed_on.isoformat(), REOPENS: True}
-        arguments, agreement.closed_on = {**arguments, **more}, None
     if not dry_run:
         _run(installation, slug, KEEP, KEEP_STEPS, arguments)
-    state = SiteState.ONLINE if arguments.get(REOPENS) else site.state
-    return Kept(slug, records.agreement_state(agreement), state, records.closing_of(agreement))
+        outbox.deliver_due(installation)
+    return Kept(slug, records.agreement_state(agreement), site.state, records.closing_of(agreement))
 
 
 def check_closing(installation: Installation, slug: str) -> Closed:
@@ -275,6 +262,7 @@ def _closable(installation: Installation, slug: str) -> tuple[Closed, int]:
     with installation.store.transaction() as session:
         agreement, site = _settled(session, slug), records.site(session, slug)
         generation = records.serving_generation(session, site.key)
+        waiting = mails.has_unsent_confirmation(session, site)
     if site.state is not SiteState.ONLINE:
         raise BadInput(f"{slug}: it is {site.state.value}: only a site that is online is closed", _status(slug))
     planned, today = records.closing_of(agreement), clock.today()
@@ -285,8 +273,18 @@ def _closable(installation: Installation, slug: str) -> tuple[Closed, int]:
         raise BadInput(f"{slug}: its closing is planned for {planned.read_only.isoformat()}, not before", _status(slug))
     if generation is None:
         raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
+    if waiting:
+        raise BadInput(
+            f"{slug}: the mail that says how its agreement ends has not left yet: no site closes before its contacts "
+            "were told",
+            "provision mail list",
+        )
     last = today + timedelta(days=agreement.closing_days) - ONE_DAY
     return Closed(slug, today, last), generation.number
+
+
+def _standing(slug: str, agreement: Agreement) -> Standing:
+    return Standing(slug, clock.today(), records.milestones(agreement), records.agreement_terms(agreement))
 
 
 def _ending(slug: str, agreement: Agreement, late_days: int = 0) -> Ending:
@@ -332,11 +330,6 @@ def _settled(session: Session, slug: str) -> Agreement:
 
 def _of(session: Session, slug: str) -> Agreement:
     return records.agreement(session, records.site(session, slug).key)
-
-
-def _refuse_future(slug: str, on: date, what: str) -> None:
-    if on > clock.today():
-        raise BadInput(f"{slug}: {on.isoformat()} lies in the future; {what} is recorded when it is given")
 
 
 def one_line(option: str, text: str | None) -> str:

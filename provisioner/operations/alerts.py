@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, select
 
-from provisioner import clock, escrow, eventlog, records
+from provisioner import clock, escrow, eventlog, records, runs
 from provisioner.adapters import edge
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError
@@ -21,7 +21,7 @@ from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import unfinished
 from provisioner.keys import CONTROL_PLANE
-from provisioner.mail import outbox
+from provisioner.mail import agreements, outbox
 from provisioner.mail.messages import compose
 from provisioner.model.names import HostNames
 from provisioner.model.tables import Incident, Run, Site
@@ -41,8 +41,8 @@ ADMINISTRATORS = 2  # CONTEXT.md: so that the site survives one person leaving
 ASK_AGAIN_SECONDS = 5.0  # one lost packet is no incident
 AT_A_TIME = 8
 
-NIGHT, SILENT, FROZEN, CERTIFICATE, DISK, FULL, ENGINE, SERVICE = (
-    "night", "silent", "frozen", "certificate", "disk", "full", "engine", "service",
+NIGHT, SILENT, FROZEN, CERTIFICATE, DISK, FULL, ENGINE, SERVICE, CLOCK = (
+    "night", "silent", "frozen", "certificate", "disk", "full", "engine", "service", "clock",
 )  # fmt: skip
 _BLINDING = {ENGINE, SERVICE, SILENT}  # while one of these lasts, nobody sees whether the others are over
 _UNSEEN = {FROZEN, CERTIFICATE, FULL}
@@ -64,8 +64,12 @@ class Attention:
 
 
 def on_record(session: Session, installation: Installation) -> Iterator[Attention]:
-    """Find what the records say is missing: backups, proofs, a nightly run, space to come, administrators, answers."""
+    """Find what the records say is missing: backups, proofs, a nightly run, space to come, administrators, answers.
+
+    And a clock that is not believed, which holds reminders back.
+    """
     sites = records.live_sites(session)
+    yield from _clock(session, installation)
     if sites:
         yield from _night(session, installation, min(site.created_at for site in sites))
     yield from _unsaved(session)
@@ -79,6 +83,15 @@ def on_record(session: Session, installation: Installation) -> Iterator[Attentio
                             alarm="administrators")  # fmt: skip
     for row in session.exec(select(Incident).where(Incident.alarm == SILENT, col(Incident.ended_at).is_(None))):
         yield Attention(row.subject, row.what, row.command, row.critical, alarm=SILENT)
+
+
+def _clock(session: Session, installation: Installation) -> Iterator[Attention]:
+    doubt = runs.doubt(session)
+    if doubt:
+        by = agreements.settle_by(session, installation.inventory, doubt)
+        until = f"; to be settled by {by}" if by else ""
+        what = f"{doubt.words}; reminders and closings wait{until}"
+        yield Attention("clock", what, "set it right; if it is right: provision mail confirm", True, alarm=CLOCK)
 
 
 def _unsaved(session: Session) -> Iterator[Attention]:

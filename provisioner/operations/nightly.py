@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import col, delete, select
 
-from provisioner import clock, records
+from provisioner import clock, records, runs
 from provisioner.agreement.terms import ChangeKind
 from provisioner.errors import Busy, Interrupted, NeedsHand, ProvisionError
 from provisioner.installation import Installation
@@ -193,10 +193,11 @@ def _changing(installation: Installation) -> list[str]:
 
 
 def _change(installation: Installation, _subjects: Sequence[str], progress: Progress) -> list[Result]:
-    """Make sites read-only where the inventory allows it, and a wrong clock is no likelier; propose the rest."""
+    """Make sites read-only where the inventory allows it, and the clock is believed; propose the rest."""
     due = {slug: (day, kind) for slug, day, kind in register.changes_due(installation)}
-    many = sum(kind is ChangeKind.READ_ONLY for _, kind in due.values()) > remind.most(len(_sites(installation)))
-    by_itself = installation.inventory.policy.nightly.changes == "read_only" and not many
+    with installation.store.transaction() as session:
+        doubt = runs.doubt(session)
+    by_itself = installation.inventory.policy.nightly.changes == "read_only" and doubt is None
 
     def change(slug: str) -> fleet.Outcome:
         day, kind = due[slug]
@@ -206,7 +207,8 @@ def _change(installation: Installation, _subjects: Sequence[str], progress: Prog
         hint = (
             f"provision agreement close {slug}" if kind is ChangeKind.READ_ONLY else "docs/operator.md, planned changes"
         )
-        return fleet.Outcome(slug, f"planned since {day}: {kind.value.replace('_', ' ')}", NeedsHand.exit_code, hint)
+        what = f"planned since {day}: {kind.value.replace('_', ' ')}" + (f"; {doubt.words}" if doubt else "")
+        return fleet.Outcome(slug, what, NeedsHand.exit_code, hint)
 
     return _each(list(due), lambda slug: [change(slug)])
 
@@ -255,6 +257,8 @@ def _watch(installation: Installation, _subjects: Sequence[str], _progress: Prog
 def _tidy(installation: Installation, _subjects: Sequence[str], _progress: Progress) -> list[Result]:
     old, recent = clock.now() - timedelta(days=DAYS_KEPT), clock.now() - timedelta(days=2)
     with installation.store.transaction() as session:
+        if runs.doubt(session):
+            return []  # a wrong clock would make every run an old one
         session.exec(delete(Run).where(col(Run.started_at) < old))
         frequent = [job.name for job in JOBS if job.minutes]
         session.exec(delete(Run).where(col(Run.kind).in_(frequent), col(Run.started_at) < recent))
@@ -350,7 +354,7 @@ def _do(installation: Installation, job: Job, progress: Progress) -> list[Result
 def begin(installation: Installation, kind: str) -> int:
     """Record that a run begins; return its number."""
     with installation.store.transaction() as session:
-        row = Run(kind=kind, holder=holder(), started_at=clock.now())
+        row = Run(kind=kind, holder=holder(), started_at=clock.now(), believed=runs.doubt(session) is None)
         session.add(row)
         session.flush()
         return row.id or 0

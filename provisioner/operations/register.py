@@ -12,7 +12,17 @@ from sqlmodel import col, select
 
 from provisioner import clock, records
 from provisioner.agreement.reminders import Reminder, reminders
-from provisioner.agreement.terms import ONE_DAY, ChangeKind, Term, last_day, plus_months, state_on, term_on, terms
+from provisioner.agreement.terms import (
+    ONE_DAY,
+    AgreementState,
+    ChangeKind,
+    Term,
+    last_day,
+    plus_months,
+    state_on,
+    term_on,
+    terms,
+)
 from provisioner.errors import BadInput
 from provisioner.french import NO_BREAK
 from provisioner.installation import Installation
@@ -22,11 +32,24 @@ from provisioner.model.tables import GONE, Agreement, Site
 YEARS = range(2000, 2101)  # of an agreement's first day
 WORDS = {  # what an elected member or an adviser reads, in a calendar or a spreadsheet
     "sign": "convention à signer",
+    "begins": "début de la convention",
     "notice_by": "dernier jour pour dénoncer la convention",
     "renewed": "reconduction de la convention",
     "expired": "convention arrivée à échéance",
     ChangeKind.READ_ONLY: "site en lecture seule",
     ChangeKind.ARCHIVE: "archivage du site",
+}
+
+
+STATE_WORDS = {
+    AgreementState.DRAFT: "projet",
+    AgreementState.AWAITING_SIGNATURE: "en attente de signature",
+    AgreementState.TO_COME: "à venir",
+    AgreementState.ACTIVE: "en cours",
+    AgreementState.FINAL_TERM: "dernière période",
+    AgreementState.EXPIRED: "arrivée à échéance",
+    AgreementState.NOTICE_GIVEN: "dénoncée",
+    AgreementState.TERMINATED: "résiliée",
 }
 
 
@@ -57,7 +80,7 @@ class Aid:
 
     slug: str
     name: str
-    months: int  # begun months of that year in which the agreement was in force
+    months: int  # begun months of that year in which the site was online under a signature
     hosting: Decimal
     domain: Decimal
     support: Decimal
@@ -146,7 +169,11 @@ def calendar(installation: Installation, items: Sequence[Due]) -> bytes:
 
 def sheet_of_due(items: Sequence[Due]) -> bytes:
     """Return ``items`` as a spreadsheet."""
-    rows = [(item.on.isoformat(), item.slug, item.name, item.state, WORDS[item.kind], str(item.term)) for item in items]
+    rows = [
+        (item.on.isoformat(), item.slug, item.name, STATE_WORDS[AgreementState(item.state)], WORDS[item.kind],
+         str(item.term))
+        for item in items
+    ]  # fmt: skip
     return _sheet(("date", "site", "association", "état", "échéance", "période"), rows)
 
 
@@ -171,6 +198,8 @@ def _dates(agreement: Agreement, today: date, until: date) -> Iterator[tuple[dat
     if last + ONE_DAY < today:
         return
     happens = [(last + ONE_DAY, "expired", term_on(last, periods))]
+    if today < agreement.start <= last:
+        happens.append((agreement.start, "begins", 1))
     for number, period in enumerate(periods, 1):
         if period.end < last and period.notice_by is not None:
             happens.append((period.end + ONE_DAY, "renewed", number + 1))
@@ -190,8 +219,9 @@ def _changes(agreement: Agreement, until: date) -> Iterator[tuple[date, str, str
 
 
 def _months_in_force(agreement: Agreement, year: int) -> set[int]:
-    """Return the months of ``year`` in which the agreement was in force, begun ones included."""
-    first = max(agreement.start, date(year, 1, 1))
+    """Return the months of ``year`` in which the site was online under this agreement's signature, begun ones too."""
+    signed = agreement.online_on or agreement.signed_on or agreement.start  # records of before have no online_on
+    first = max(signed, date(year, 1, 1))
     last = min(last_day(records.milestones(agreement), records.agreement_terms(agreement)), date(year, 12, 31))
     return set(range(first.month, last.month + 1)) if first <= last else set()
 

@@ -1,19 +1,21 @@
 """Reminders: what each agreement calls for today, queued once and sent; part of the nightly run."""
 
 from dataclasses import dataclass
+from datetime import date
 
 from sqlmodel import Session, col, select
 
-from provisioner import clock, eventlog
-from provisioner.errors import NeedsHand
+from provisioner import clock, eventlog, runs
+from provisioner.errors import BadInput, NeedsHand
 from provisioner.installation import Installation
 from provisioner.journal import failpoint
+from provisioner.journal.journal import holder
 from provisioner.mail import agreements, outbox
 from provisioner.mail.agreements import Due
-from provisioner.model.tables import Contact, Site
+from provisioner.model.tables import Contact, Mail, MailState, Run, Site
 
-FEW = 5  # so many associations are never too many
-SHARE = 0.1  # of the fleet: more than that in one run is rather a wrong clock than a busy day (G5)
+CONFIRMED = "clock"  # kind of the run that stands for a person's word
+WAY_ON = "set the clock right; if it is right: provision mail confirm"
 
 
 @dataclass(frozen=True)
@@ -24,36 +26,79 @@ class Reminded:
     delivery: outbox.Delivery
 
 
-def remind(installation: Installation, at_most: int | None = None) -> Reminded:
+@dataclass(frozen=True)
+class Held:
+    """What waits because the clock is not believed: what a person looks at before confirming it."""
+
+    today: date
+    why: str
+    reminders: list[tuple[str, str]]  # slug, reminder: those that are not queued yet
+    mails: int  # that are queued, and wait
+
+
+def remind(installation: Installation) -> Reminded:
     """Queue what every agreement calls for today and send what is due; each reminder once, however often this runs.
 
-    ``at_most`` is how many associations may get one in this run, where an operator has looked and says so.
+    However many that are: associations that begin on one day are reminded on one day. Only a clock is not believed.
 
     Raises:
-        NeedsHand: more than a tenth of the agreements, and more than five, would get one; nothing was queued or sent.
+        NeedsHand: the clock jumped; nothing was queued or sent. It names the day by which that must be settled.
 
     """
     with installation.store.transaction() as session:
-        fleet = agreements.in_force(session)
-        wanted = agreements.due_today(session, installation.inventory, fleet)
-        bound = at_most if at_most is not None else most(len(fleet))
-        few = len(wanted) <= bound
-        queued = _queue(session, installation, wanted) if few else []
-        if not few:
-            eventlog.record(session, "reminders", "reminders refused", wanted=len(wanted), of=len(fleet))
-    if not few:
-        raise NeedsHand(
-            f"reminders: {len(wanted)} of {len(fleet)} associations would get one in one run, more than {bound}; "
-            f"none was sent. It is {clock.today().isoformat()} here: is that true?",
-            "set the clock right, or confirm that so many are meant",
-        )
+        wanted = _wanted(session, installation)
+        doubt = runs.doubt(session)
+        queued = [] if doubt else _queue(session, installation, wanted)
+        if doubt:
+            by = agreements.settle_by(session, installation.inventory, doubt)
+            eventlog.record(session, "reminders", "reminders held", wanted=len(wanted))
+    if doubt:
+        until = f"; this must be settled by {by}" if by else ""
+        raise NeedsHand(f"reminders: {len(wanted)} wait, none was sent: {doubt.words}{until}", WAY_ON)
     failpoint.reach("remind", "queue", "after")
     return Reminded(queued, outbox.deliver_due(installation))
 
 
-def most(fleet: int) -> int:
-    """Return how many of a fleet may have something due in one run: more look like a wrong clock (G5)."""
-    return max(FEW, int(fleet * SHARE))
+def held(installation: Installation) -> Held | None:
+    """Return what waits for a person's word about the clock; None: it is believed."""
+    with installation.store.transaction() as session:
+        return _held(session, installation)
+
+
+def confirm(installation: Installation, seen: Held) -> Reminded:
+    """Believe the clock from now on, as somebody who saw ``seen`` says; queue and send that night's list.
+
+    Raises:
+        BadInput: another list waits by now; nothing was changed.
+
+    """
+    with installation.store.transaction() as session:
+        if _held(session, installation) != seen:
+            raise BadInput("what waits has changed meanwhile: nothing was sent", "provision mail confirm")
+        now = clock.now()
+        session.add(Run(kind=CONFIRMED, holder=holder(), started_at=now, ended_at=now, outcome="well"))
+        eventlog.record(session, "reminders", "clock confirmed", reminders=len(seen.reminders), mails=seen.mails)
+        for mail in _waiting(session):
+            mail.next_attempt_at = now
+    return remind(installation)
+
+
+def _held(session: Session, installation: Installation) -> Held | None:
+    doubt = runs.doubt(session)
+    if doubt is None:
+        return None
+    wanted = _wanted(session, installation)
+    listed = sorted((session.get_one(Site, one.agreement.site_id).slug, one.reminder.kind) for one in wanted)
+    return Held(clock.today(), doubt.words, listed, len(_waiting(session)))
+
+
+def _waiting(session: Session) -> list[Mail]:
+    query = select(Mail).where(Mail.state == MailState.QUEUED)
+    return [mail for mail in session.exec(query) if agreements.is_reminder(mail)]
+
+
+def _wanted(session: Session, installation: Installation) -> list[Due]:
+    return agreements.due_today(session, installation.inventory, agreements.in_force(session))
 
 
 def _queue(session: Session, installation: Installation, wanted: list[Due]) -> list[tuple[str, str]]:

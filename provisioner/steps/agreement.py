@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from sqlmodel import Session
+from sqlmodel import Session, col, delete
 
 from provisioner import eventlog, records
 from provisioner.errors import ProvisionError
 from provisioner.keys import write_private
 from provisioner.mail import agreements, outbox
-from provisioner.model.tables import Agreement, SiteState
+from provisioner.model.tables import Agreement, Mail, MailState, SiteState
 from provisioner.steps.closing import REOPENS
 from provisioner.steps.site import SiteWork
 
@@ -43,6 +43,7 @@ def record_signature(work: SiteWork) -> None:
         agreement = records.agreement(session, site.key)
         agreement.signed_on = date.fromisoformat(work.notes["signed_on"])
         _stamp(agreement, work)
+        agreement.online_on = agreement.recorded_on
         site.state = SiteState.ONLINE
         on = work.notes["signed_on"]
         eventlog.record(session, work.slug, "agreement signed", work.operation_id, on=on, **_proof(work))
@@ -59,6 +60,7 @@ def record_successor(work: SiteWork) -> None:
             session.add(agreement)
         agreement.signed_on = date.fromisoformat(work.notes["signed_on"])
         _stamp(agreement, work)
+        agreement.online_on = agreement.recorded_on
         told = {"start": work.notes["start"], **_proof(work)}
         eventlog.record(session, work.slug, "agreement signed", work.operation_id, on=work.notes["signed_on"], **told)
 
@@ -81,50 +83,54 @@ def withdraw_signature(work: SiteWork) -> None:
     """Take the signature back, and make the site one that is being prepared."""
     with work.installation.store.transaction() as session:
         site = records.site(session, work.slug)
-        records.agreement(session, site.key).signed_on = None
+        agreement = records.agreement(session, site.key)
+        agreement.signed_on = agreement.online_on = None
         site.state = SiteState.PREPARING
 
 
 def record_end(work: SiteWork) -> None:
-    """Record notice or termination, from which the closing of the site follows; confirm a notice by mail."""
+    """Record notice or termination, from which the closing of the site follows; confirm it to every contact."""
     settings, site, url = work.installation, work.site, work.url
     with settings.store.transaction() as session:
         agreement = _set(session, work, _noted_days(work))
-        if "notice_on" in work.notes:
-            kind = agreements.NOTICE_RECORDED
-            message = agreements.about_closing(kind, settings.inventory, agreement, site, url)
-            people = records.contacts(session, site.key)
-            outbox.post_to_each(session, settings, f"{kind} {work.operation_id}", message, people)
+        agreement.notice_giver = work.notes.get("notice_giver", agreement.notice_giver)
+        kind = agreements.confirmation(agreement, terminated="terminated_on" in work.notes)
+        message = agreements.about_closing(kind, settings.inventory, agreement, site, url)
+        people = records.contacts(session, site.key)
+        outbox.post_to_each(session, settings, f"{kind} {work.operation_id}", message, people)
         what = "agreement terminated" if "terminated_on" in work.notes else "notice given"
-        told = {key: work.notes[key] for key in (*_DAYS, "late_days") if key in work.notes}
+        told = {key: work.notes[key] for key in (*_DAYS, "notice_giver", "late_days") if key in work.notes}
         eventlog.record(session, work.slug, what, work.operation_id, **told)
 
 
 def withdraw_end(work: SiteWork) -> None:
     """Forget notice or termination, and with it the closing; what was to be confirmed is looked at when it leaves."""
-    words = "termination_reason" if "terminated_on" in work.notes else "notice_from"
+    words = ("termination_reason",) if "terminated_on" in work.notes else ("notice_from", "notice_giver")
     with work.installation.store.transaction() as session:
-        _set(session, work, {words: None, **{key: None for key in _DAYS if key in work.notes}})
+        _set(session, work, dict.fromkeys([*words, *(key for key in _DAYS if key in work.notes)]))
 
 
 def keep(work: SiteWork) -> None:
-    """Take notice or termination back, and with it the closing; a site that was opened again is online."""
-    with work.installation.store.transaction() as session:
+    """Take notice or termination back, and with it the closing; tell whoever was told of it."""
+    settings, site, url = work.installation, work.site, work.url
+    with settings.store.transaction() as session:
         agreement = _set(session, work, {key: None for key in _DAYS if key in work.notes})
-        if work.notes.get(REOPENS):
-            agreement.closed_on = None
-            records.site(session, work.slug).state = SiteState.ONLINE
+        terminated = "terminated_on" in work.notes
+        if agreements.was_confirmed(session, site, terminated=terminated):
+            kind = agreements.TAKEN_BACK
+            message = agreements.about_taking_back(settings.inventory, agreement, site, url, terminated=terminated)
+            people = records.contacts(session, site.key)
+            outbox.post_to_each(session, settings, f"{kind} {work.operation_id}", message, people)
         what = "termination taken back" if "terminated_on" in work.notes else "notice taken back"
         eventlog.record(session, work.slug, what, work.operation_id)
 
 
 def end_again(work: SiteWork) -> None:
-    """Put back the notice or termination that was about to be taken back, and the closing."""
+    """Put back the notice or termination that was about to be taken back; what says otherwise does not leave."""
     with work.installation.store.transaction() as session:
-        agreement = _set(session, work, _noted_days(work))
-        if work.notes.get(REOPENS):
-            agreement.closed_on = date.fromisoformat(work.notes["closed_on"])
-            records.site(session, work.slug).state = SiteState.CLOSING
+        _set(session, work, _noted_days(work))
+        matter = f"{agreements.TAKEN_BACK} {work.operation_id}"
+        session.exec(delete(Mail).where(col(Mail.matter) == matter, col(Mail.state) != MailState.SENT))
 
 
 def signed_copy(work: SiteWork) -> Path:

@@ -17,7 +17,7 @@ from tests.support.inside import php
 from tests.support.town import Town
 
 SLUG = "kayane"
-ENDED = "2026-01-20T12:00"
+ENDED = "2026-01-10T12:00"
 TERMINATION = ("agreement", "end", SLUG, "--on", "2026-01-15", "--termination", "--reason", "dissoute")
 PASSWORD = "un mot de passe de test"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -110,7 +110,7 @@ def check_closed(town: Town) -> None:
 
 
 def test_the_night_proposes_and_closes_only_where_it_is_allowed(town: Town) -> None:
-    due = next(item for item in town.json("status")["attention"] if "closing is due since 2026-01-21" in item["what"])
+    due = next(item for item in town.json("status")["attention"] if "closing is due since 2026-01-15" in item["what"])
     assert (due["subject"], due["command"]) == (SLUG, "provision agreement close kayane")
     (proposed,) = night(town)
     assert (proposed.exit_code, proposed.hint) == (3, "provision agreement close kayane")

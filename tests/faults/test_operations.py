@@ -192,7 +192,7 @@ def test_sign_killed_at_each_step(crowded: Town, slug: str, interrupted: Callabl
 
 
 CLOSE = [f"{agreement.CLOSE}.{step.name}" for step in agreement.CLOSE_STEPS]
-KEEP = [f"{agreement.KEEP}.{step.name}" for step in agreement.KEEP_STEPS]
+AGAIN = [f"{agreement.SIGN_AGAIN}.{step.name}" for step in agreement.SIGN_AGAIN_STEPS]
 
 
 def test_closing_and_opening_again_killed_at_each_step(crowded: Town, slug: str) -> None:
@@ -200,13 +200,13 @@ def test_closing_and_opening_again_killed_at_each_step(crowded: Town, slug: str)
     crowded.create(slug)
     crowded.run("agreement", "sign", slug, "--on", "2026-01-02")
     ended = ("agreement", "end", slug, "--on", "2026-01-15", "--termination", "--reason", "dissoute")
-    crowded.run(*ended, PROVISION_NOW="2026-01-20T12:00")
-    close, cancel = ("agreement", "close", slug, "--yes"), ("agreement", "end", slug, "--cancel")
+    crowded.run(*ended, PROVISION_NOW="2026-01-10T12:00")
+    close, again = ("agreement", "close", slug, "--yes"), ("agreement", "sign", slug, "--on", "2026-02-01")
     for interrupted, steps, command, state, told in (
         (die_undoing_each, CLOSE, close, "online", 0),
         (die_after_each, CLOSE, close, "closing", 2),
-        (die_undoing_each, KEEP, cancel, "closing", 2),
-        (die_after_each, KEEP, cancel, "online", 2),
+        (die_undoing_each, AGAIN, again, "closing", 2),
+        (die_after_each, AGAIN, again, "online", 2),
     ):
         interrupted(crowded, steps, slug, *command)
         assert crowded.json("status", slug)["state"] == state

@@ -10,9 +10,12 @@ import pytest
 import yaml
 from icalendar import Calendar
 from pypdf import PdfReader
+from sqlmodel import col, select
 
 from provisioner import records
-from provisioner.model.tables import SiteState
+from provisioner.errors import BadInput
+from provisioner.model.tables import Mail, SiteState
+from provisioner.operations.agreement import check_signature
 from tests.support.registry import Registry
 from tests.support.town import CHECKOUT, association
 
@@ -87,10 +90,196 @@ def test_termination_takes_effect_on_its_day_and_can_be_taken_back(registry: Reg
     assert registry.agreement("2027-02-01T00:00")["state"] == "active"
 
 
-def test_the_site_of_a_termination_in_the_past_closes_tomorrow_at_the_earliest(registry: Registry) -> None:
-    command = ("agreement", "end", "kayane", "--on", "2026-10-01", "--termination", "--reason", "dissoute")
-    registry.run(*command, now="2026-11-25T12:00")
-    assert registry.agreement("2026-11-25T12:00")["planned"] == [("2026-11-26", "read_only"), ("2026-12-26", "archive")]
+@pytest.mark.parametrize(
+    ("on", "now", "words"),
+    [
+        ("2037-01-01", "2026-11-25T12:00", "its agreement ends on 2035-09-14 in any case"),
+        ("2035-09-15", "2026-11-25T12:00", "its agreement ends on 2035-09-14 in any case"),
+        ("2026-11-25", "2026-11-25T12:00", "2026-11-26 at the earliest"),
+        ("2026-10-01", "2026-11-25T12:00", "2026-11-26 at the earliest"),
+        ("2026-09-14", "2026-09-10T12:00", "begins on 2026-09-15 only"),
+        ("2035-10-01", "2035-09-15T12:00", "ended on 2035-09-14"),
+    ],
+)
+def test_a_termination_has_a_day_to_come_within_the_agreement(
+    registry: Registry, on: str, now: str, words: str
+) -> None:
+    before = registry.agreement(now)
+    command = ("agreement", "end", "kayane", "--on", on, "--termination", "--reason", "dissoute")
+    assert words in registry.run(*command, now=now, code=2)
+    assert registry.agreement(now) == before
+    assert registry.json("mail", "list", now=now) == []
+
+
+def test_a_termination_never_undoes_an_end_by_notice(registry: Registry) -> None:
+    registry.run(*NOTICE, "2029-06-01", now="2029-06-01T12:00")
+    command = ("agreement", "end", "kayane", "--termination", "--reason", "dissoute", "--on")
+    refusal = registry.run(*command, "2029-09-15", now="2029-07-01T12:00", code=2)
+    assert "its agreement ends on 2029-09-14 in any case" in refusal
+    registry.run(*command, "2029-08-01", now="2029-07-01T12:00")
+    assert registry.agreement("2029-08-01T00:00")["state"] == "terminated"
+    registry.run("agreement", "end", "kayane", "--cancel", now="2029-07-02T12:00")
+    assert registry.agreement("2029-07-02T12:00")["last_day"] == "2029-09-14"
+
+
+def told(registry: Registry, now: str) -> list[tuple[str, str]]:
+    """Return kind and state of every mail."""
+    return [(mail["kind"], mail["state"]) for mail in registry.json("mail", "list", now=now)]
+
+
+def bodies(registry: Registry) -> list[str]:
+    """Return the text of every mail, oldest first."""
+    with registry.installation.store.transaction() as session:
+        return [f"{mail.subject}\n{mail.body}" for mail in session.exec(select(Mail).order_by(col(Mail.id)))]
+
+
+def test_a_termination_is_confirmed_to_every_contact_before_anything_closes(registry: Registry) -> None:
+    now = "2027-01-10T12:00"
+    folder = registry.installation.mail_folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.touch()  # a file where the folder should be: no mail can leave
+    command = ("agreement", "end", "kayane", "--on", "2027-01-11", "--termination", "--reason", "dissoute")
+    registry.run(*command, now=now)
+    assert told(registry, now) == [("termination_recorded", "queued")] * 2
+    assert "résiliée à compter du 11 janvier 2027" in bodies(registry)[0]
+    registry.serve("kayane")
+    close = ("agreement", "close", "kayane", "--dry-run")
+    assert "no site closes before its contacts were told" in registry.run(*close, now="2027-01-12T12:00", code=2)
+    folder.unlink()
+    registry.run("mail", "retry", now="2027-01-12T12:00")
+    assert told(registry, now) == [("termination_recorded", "sent")] * 2
+    assert "would be read-only" in registry.run(*close, now="2027-01-12T12:00")
+
+
+def test_a_notice_has_a_giver_and_the_mail_says_who(registry: Registry) -> None:
+    now = "2029-06-01T12:00"
+    council = ("agreement", "end", "kayane", "--notice", "--from", "council", "--by", "le maire", "--on", "2029-06-01")
+    assert "by notice from the council" in registry.run(*council, now=now)
+    assert "Commune de test, par le maire, a dénoncé la convention" in bodies(registry)[0]
+    assert "votre association « Kayane » nous a fait savoir" not in bodies(registry)[0]
+    registry.run("agreement", "end", "kayane", "--cancel", now=now)
+    assert "by notice from the association" in registry.run(*NOTICE, "2029-06-01", now=now)
+    assert "nous a fait savoir, par Présidence de Kayane," in bodies(registry)[-1]
+    assert told(registry, now) == [
+        (kind, "sent") for kind in ("notice_by_council", "end_taken_back", "notice_recorded") for _ in range(2)
+    ]
+    with registry.installation.store.transaction() as session:
+        agreement = records.agreement(session, records.site(session, "kayane").key)
+        assert (agreement.notice_giver, agreement.notice_from) == ("association", "Présidence de Kayane")
+    assert "Présidence" not in registry.run("log", now=now)
+
+
+def test_after_the_last_day_nothing_is_taken_back(registry: Registry) -> None:
+    registry.run(*NOTICE, "2029-06-14", now="2029-06-14T12:00")
+    cancel = ("agreement", "end", "kayane", "--cancel")
+    for now in ("2029-09-15T00:00", "2032-01-01T12:00"):
+        refusal = registry.run(*cancel, now=now, code=2)
+        assert "ended on 2029-09-14" in refusal
+        assert "agreement sign kayane" in refusal
+        assert registry.agreement(now)["state"] == "expired"
+    registry.run(*cancel, now="2029-09-14T23:59")
+
+
+def test_a_notice_that_is_recorded_after_the_term_is_confirmed_and_leaves_time(registry: Registry) -> None:
+    now = "2029-10-01T12:00"
+    refusal = registry.run(*NOTICE, "2029-06-14", now=now, code=2)
+    for part in ("was over on 2029-09-14", "read-only on 2029-10-16", "--yes"):
+        assert part in refusal
+    assert registry.agreement(now)["state"] == "active"
+    assert "expired" in registry.run(*NOTICE, "2029-06-14", "--dry-run", now=now)
+    registry.run(*NOTICE, "2029-06-14", "--yes", now=now)
+    found = registry.agreement(now)
+    assert (found["state"], found["last_day"]) == ("expired", "2029-09-14")
+    assert found["planned"] == [("2029-10-16", "read_only"), ("2029-11-15", "archive")]
+    assert told(registry, now) == [("notice_afterwards", "sent")] * 2
+    (body, _) = bodies(registry)
+    assert "la convention a déjà pris fin, le 14 septembre 2029" in body
+    assert "rien ne change" not in body
+
+
+def test_a_late_notice_counts_for_this_term_or_the_next_or_is_withdrawn(registry: Registry) -> None:
+    now = "2029-07-01T12:00"
+    refusal = registry.run(*NOTICE, "2029-07-01", now=now, code=2)
+    for part in ("--accept-late", "it counts for 2032-09-14: --next-term", "withdrawn: nothing to record"):
+        assert part in refusal
+    assert "in time" in registry.run(*NOTICE, "2029-06-14", "--next-term", now=now, code=2)
+    assert "one term" in registry.run(*NOTICE, "2029-07-01", "--next-term", "--accept-late", now=now, code=2)
+    registry.run(*NOTICE, "2029-07-01", "--next-term", now=now)
+    found = registry.agreement(now)
+    assert (found["state"], found["last_day"], found["planned"][0]) == (
+        "notice_given",
+        "2032-09-14",
+        ("2032-09-15", "read_only"),
+    )
+    assert "prendra donc fin le 14 septembre 2032" in bodies(registry)[0]
+    assert registry.agreement("2029-09-15T12:00")["state"] == "notice_given"
+
+
+def new_agreement(registry: Registry, now: str, **values: Any) -> dict[str, Any]:
+    """Return what `agreement sign` would record of a new agreement of Kayane."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROVISION_NOW", now)
+        on, start = date.fromisoformat(values.pop("on")), values.pop("start", None)
+        first_day = date.fromisoformat(start) if start else None
+        return check_signature(registry.installation, "kayane", on, None, first_day, **values)
+
+
+@pytest.mark.parametrize(
+    ("now", "values", "words"),
+    [
+        ("2029-08-01T12:00", {"on": "2029-08-01", "start": "2039-09-15"}, "on 2030-03-15 at the latest"),
+        ("2029-08-01T12:00", {"on": "2029-08-01", "start": "2030-03-16"}, "on 2030-03-15 at the latest"),
+        ("2029-08-01T12:00", {"on": "2029-08-01", "start": "2029-09-14"}, "cannot begin before 2029-09-15"),
+        ("2029-08-01T12:00", {"on": "2026-08-31"}, "when the agreement before was signed"),
+        ("2029-08-01T12:00", {"on": "2029-08-02"}, "in the future"),
+        ("2029-10-01T12:00", {"on": "2029-10-01", "start": "2029-09-15"}, "retroactively"),
+        ("2030-06-01T12:00", {"on": "2030-06-01"}, "--start 2030-03-15 --retroactive"),
+        ("2040-06-01T12:00", {"on": "2029-10-01", "retroactive": True}, "was over on 2038-09-30"),
+    ],
+)
+def test_a_new_agreement_follows_the_one_before(
+    registry: Registry, now: str, values: dict[str, Any], words: str
+) -> None:
+    registry.serve("kayane")
+    registry.run(*NOTICE, "2029-06-14", now="2029-06-14T12:00")
+    with pytest.raises(BadInput) as refused:
+        new_agreement(registry, now, **values)
+    assert words in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_the_days_of_a_new_agreement(registry: Registry) -> None:
+    registry.serve("kayane")
+    with pytest.raises(BadInput, match="signed on 2026-09-01 already"):
+        new_agreement(registry, "2029-08-01T12:00", on="2029-08-01")
+    registry.run(*NOTICE, "2029-06-14", now="2029-06-14T12:00")
+    for now, values, begins in (
+        ("2029-08-01T12:00", {"on": "2029-08-01"}, "2029-09-15"),
+        ("2029-08-01T12:00", {"on": "2029-08-01", "start": "2030-03-15"}, "2030-03-15"),
+        ("2029-10-01T12:00", {"on": "2029-10-01"}, "2029-10-01"),
+        ("2029-10-01T12:00", {"on": "2029-10-01", "start": "2029-09-15", "retroactive": True}, "2029-09-15"),
+    ):
+        assert new_agreement(registry, now, **values)["start"] == begins
+
+
+def test_signed_and_not_begun_is_said(registry: Registry) -> None:
+    assert registry.agreement("2026-09-14T23:59")["state"] == "to_come"
+    assert registry.agreement("2026-09-15T00:00")["state"] == "active"
+    items = registry.json("agreement", "list", "--months", "1", now="2026-09-10T12:00")
+    assert [(item["on"], item["kind"], item["state"]) for item in items] == [("2026-09-15", "begins", "to_come")]
+    sheet = registry.town.folder / "due.csv"
+    registry.run("agreement", "list", "--months", "1", "--csv", str(sheet), now="2026-09-10T12:00")
+    assert "à venir" in sheet.read_text("utf-8-sig")
+
+
+def test_the_aid_counts_from_when_the_site_was_online_under_a_signature(registry: Registry) -> None:
+    with registry.installation.store.transaction() as session:
+        agreement = records.agreement(session, records.site(session, "kayane").key)
+        agreement.start, agreement.signed_on, agreement.online_on = (
+            date(2026, 1, 1),
+            date(2026, 6, 20),
+            date(2026, 7, 2),
+        )
+    assert [item["months"] for item in registry.json("agreement", "list", "--statement", "2026")] == [6]
 
 
 def test_the_end_of_nine_years_is_planned_from_the_last_term_on_and_waits_for_a_person(registry: Registry) -> None:
@@ -127,13 +316,16 @@ def test_a_site_is_not_closed_before_its_day(registry: Registry) -> None:
 
 def test_a_notice_is_confirmed_unless_it_was_taken_back_meanwhile(registry: Registry) -> None:
     now = "2029-06-14T12:00"
-    for state in ("withdrawn", "sent"):
-        registry.run(*NOTICE, "2029-06-14", now=now)
-        if state == "withdrawn":
-            registry.run("agreement", "end", "kayane", "--cancel", now=now)
-        registry.run("mail", "retry", now=now)
-        mails = registry.json("mail", "list", now=now)[-2:]
-        assert [(mail["kind"], mail["state"]) for mail in mails] == [("notice_recorded", state)] * 2
+    folder = registry.installation.mail_folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.touch()  # a file where the folder should be: no mail can leave
+    registry.run(*NOTICE, "2029-06-14", now=now)
+    registry.run("agreement", "end", "kayane", "--cancel", now=now)
+    folder.unlink()
+    registry.run("mail", "retry", now=now)
+    assert told(registry, now) == [("notice_recorded", "withdrawn")] * 2
+    registry.run(*NOTICE, "2029-06-14", now=now)
+    assert told(registry, now)[2:] == [("notice_recorded", "sent")] * 2
 
 
 def test_the_policy_of_its_making_stays_with_an_agreement(registry: Registry) -> None:
@@ -191,7 +383,7 @@ def test_list_shows_what_is_due_as_table_calendar_and_spreadsheet(two: Registry)
     again = two.json("agreement", "list", "--months", "400", now="2029-08-01T12:00")
     assert again[-1]["kind"] == "expired"
     rows = list(csv.reader(io.StringIO(sheet.read_text("utf-8-sig")), delimiter=";"))
-    assert rows[1][:4] == ["2026-01-01", "hostile", f"'{HOSTILE}", "draft"]
+    assert rows[1][:4] == ["2026-01-01", "hostile", f"'{HOSTILE}", "projet"]
     assert all(not cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
 
 

@@ -7,90 +7,22 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 
 import pytest
 from sqlmodel import col, select
 
 from provisioner import records
-from provisioner.agreement.reminders import CONTACTS, Reminder, is_working_day
-from provisioner.errors import NeedsHand
+from provisioner.agreement.reminders import CONTACTS, is_working_day
+from provisioner.errors import BadInput, NeedsHand
 from provisioner.installation import Installation
 from provisioner.mail import outbox
-from provisioner.model.tables import Agreement, Contact, Event, Mail, MailState, Site, SiteState
-from provisioner.operations.remind import Reminded, remind
+from provisioner.model.tables import Agreement, Contact, Event, MailState, Run
+from provisioner.operations import alerts, nightly
+from provisioner.operations import remind as confirmation
+from tests.support.fleet import ONE_DAY, Fleet, expected
 from tests.support.town import Town
-
-ONE_DAY = timedelta(days=1)
-
-
-@dataclass
-class Fleet:
-    """A council with many agreements, and a clock of its own."""
-
-    town: Town
-    patch: pytest.MonkeyPatch
-
-    def __post_init__(self) -> None:
-        self.installation = Installation.described(self.town.inventory)
-        self.installation.store.upgrade()
-
-    def add(self, *starts: date, alone: int = 0) -> None:
-        """Add an agreement per day of ``starts``, signed on that day; the first ``alone`` have one administrator."""
-        with self.installation.store.transaction() as session:
-            known = len(session.exec(select(Site)).all())
-            for number, start in enumerate(starts, known):
-                slug = f"a{start:%Y%m%d}-{number}"
-                site = Site(
-                    slug=slug, host_name=f"{slug}.example.test", host="local", state=SiteState.ONLINE,
-                    name=f"Kayane {number}", profile="general", release="6.8", created_at=self.noon(start),
-                )  # fmt: skip
-                session.add(site)
-                session.flush()
-                for role, administers in (("presidence", True), ("secretariat", number >= alone)):
-                    session.add(
-                        Contact(site_id=site.key, name=role, mail=f"{role}.{slug}@example.org", login=role,
-                                administrator=administers)
-                    )  # fmt: skip
-                policy = self.installation.inventory.policy.agreement.model_dump(exclude={"reminders"})
-                session.add(Agreement(site_id=site.key, start=start, signed_on=start, **policy))
-
-    @staticmethod
-    def noon(day: date) -> datetime:
-        return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-
-    def at(self, day: date) -> None:
-        """Make it noon of ``day``."""
-        self.patch.setenv("PROVISION_NOW", self.noon(day).isoformat())
-
-    def night(self, day: date, at_most: int | None = None) -> Reminded:
-        """Run the reminders of a day."""
-        self.at(day)
-        return remind(self.installation, at_most)
-
-    def agreement(self, number: int = 0) -> Agreement:
-        with self.installation.store.transaction() as session:
-            return session.exec(select(Agreement).order_by(col(Agreement.start))).all()[number]
-
-    def change(self, agreement: Agreement, **values: date) -> None:
-        """Record what happened to an agreement."""
-        with self.installation.store.transaction() as session:
-            stored = session.get_one(Agreement, agreement.id)
-            for name, value in values.items():
-                setattr(stored, name, value)
-
-    def mails(self) -> list[Mail]:
-        with self.installation.store.transaction() as session:
-            return list(session.exec(select(Mail).order_by(col(Mail.id))).all())
-
-    def kinds(self, state: MailState = MailState.SENT) -> list[str]:
-        return [mail.kind for mail in self.mails() if mail.state is state]
-
-    def files(self) -> list[str]:
-        """Return the names of the mails that left, as the folder has them."""
-        return sorted(path.name for path in self.installation.mail_folder.glob("*.eml"))
 
 
 @pytest.fixture
@@ -100,7 +32,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
 
 
 START = date(2026, 1, 1)  # CONTEXT.md: ends 2028-12-31, notice by 2028-09-30
-CHOICE, NOTICE_30, NOTICE_7, RENEWED = date(2028, 6, 30), date(2028, 8, 31), date(2028, 9, 22), date(2028, 10, 2)
+CHOICE, NOTICE_31, NOTICE_7, RENEWED = date(2028, 6, 30), date(2028, 8, 30), date(2028, 9, 22), date(2028, 10, 2)
 
 
 def test_a_term_from_the_choice_to_the_attestation(fleet: Fleet) -> None:
@@ -114,11 +46,11 @@ def test_a_term_from_the_choice_to_the_attestation(fleet: Fleet) -> None:
         assert fleet.night(day).queued == [], "a second run on a day sends nothing"
         day += ONE_DAY
     assert [kind for kinds in sent.values() for kind in kinds] == [
-        "choice", "notice_30", "notice_7", "renewed", CONTACTS, "attestation",
+        "choice", "notice_31", "notice_7", "renewed", CONTACTS, "attestation",
     ]  # fmt: skip
-    assert list(sent) == [CHOICE, NOTICE_30, NOTICE_7, RENEWED, date(2028, 12, 29), date(2029, 1, 2)]
+    assert list(sent) == [CHOICE, NOTICE_31, NOTICE_7, RENEWED, date(2028, 12, 29), date(2029, 1, 2)]
     assert Counter(fleet.kinds()) == {
-        "choice": 2, "notice": 4, "renewed": 1, "contacts": 1, "attestation": 1,
+        "choice": 2, "notice": 4, "renewed": 1, "contacts": 2, "attestation": 1,
     }  # fmt: skip
     assert all(mail.outcome.startswith("written to ") and mail.sent_at for mail in fleet.mails())
 
@@ -126,7 +58,7 @@ def test_a_term_from_the_choice_to_the_attestation(fleet: Fleet) -> None:
 def test_an_administrator_alone_is_asked_once_a_year(fleet: Fleet) -> None:
     fleet.add(START, alone=1)
     assert fleet.night(date(2027, 1, 4)).queued == [(f"a{START:%Y%m%d}-0", CONTACTS)]
-    assert fleet.kinds() == ["administrator_alone"]
+    assert fleet.kinds() == ["administrator_alone"] * 2
 
 
 # G4: only the newest
@@ -142,39 +74,92 @@ def test_after_a_week_without_a_run_the_newest_alone_leaves(fleet: Fleet) -> Non
 def test_after_a_week_without_a_mail_server_the_newest_alone_leaves(fleet: Fleet) -> None:
     """What waited meanwhile is withdrawn, on record, when its turn comes."""
     fleet.add(START)
-    folder = fleet.installation.mail_folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.touch()  # a file where the folder should be: no mail can leave
-    assert fleet.night(NOTICE_30).delivery.waiting == 2
+    fleet.block_mails()
+    assert fleet.night(NOTICE_31).delivery.waiting == 2
     delivery = fleet.night(NOTICE_7).delivery
     assert (delivery.waiting, delivery.withdrawn) == (2, 2)
-    folder.unlink()
+    fleet.unblock_mails()
     assert fleet.night(NOTICE_7 + 3 * ONE_DAY).delivery == outbox.Delivery(sent=2)
     assert [mail.matter.split()[2] for mail in fleet.mails() if mail.state is MailState.SENT] == ["notice_7"] * 2
     with fleet.installation.store.transaction() as session:
         assert [event.kind for event in session.exec(select(Event)).all()].count("mail withdrawn") == 2
 
 
-# G5: mass sending
+# G5: mass sending by a wrong clock
 
 
-def test_a_wrong_clock_sends_nothing_to_everybody(fleet: Fleet) -> None:
-    """Above a tenth of the fleet a person must say so; a small fleet may be served as a whole."""
-    fleet.add(*[START + number * ONE_DAY for number in range(60)])
-    with pytest.raises(NeedsHand, match=r"of 60 associations would get one in one run, more than 6; none was sent"):
-        fleet.night(date(2028, 7, 27))
-    assert (fleet.mails(), fleet.files()) == ([], [])
-    assert len(fleet.night(date(2028, 7, 28), at_most=60).queued) > 6
+@pytest.mark.parametrize("count", [6, 30])
+def test_many_that_begin_on_one_day_are_reminded_on_one_day(fleet: Fleet, count: int) -> None:
+    """Thirty sites that open together are the normal case."""
+    fleet.add(*[START] * count)
+    assert len(fleet.night(CHOICE).queued) == count
+    assert len(fleet.files()) == 2 * count
+
+
+@pytest.mark.parametrize("jump", [11, 100, 5000, -1, -400])
+def test_a_clock_that_jumped_sends_nothing(fleet: Fleet, jump: int) -> None:
+    """Neither new reminders nor queued ones, none is withdrawn either; set right, it goes on as if nothing had been."""
+    fleet.add(*[START + number * ONE_DAY for number in range(10)], *[START] * 10)
+    fleet.block_mails()
+    assert len(fleet.night(CHOICE - ONE_DAY).queued) == 0
+    fleet.night(CHOICE)
+    fleet.unblock_mails()
+    before = [(mail.matter, mail.state) for mail in fleet.mails()]
+    with pytest.raises(NeedsHand, match=r"none was sent: the clock jumped, .* last run that fits was on 2028-06-2\d"):
+        fleet.night_alone(CHOICE + (jump - (jump < 0)) * ONE_DAY)
+    outbox.retry(fleet.installation)
+    assert [(mail.matter, mail.state) for mail in fleet.mails()] == before
+    assert fleet.files() == []
+    fleet.night(CHOICE + 3 * ONE_DAY)  # a Monday
+    assert {mail.state for mail in fleet.mails()} == {MailState.SENT}
+    assert len(fleet.files()) == len(fleet.mails()) >= len(before) > 0
+
+
+def test_a_lost_week_needs_nobody_a_longer_one_a_persons_word(fleet: Fleet) -> None:
+    fleet.add(*[START] * 30)
+    fleet.ran(CHOICE - 5 * ONE_DAY)
+    assert len(fleet.night_alone(CHOICE + 3 * ONE_DAY).queued) == 30
+    fleet.ran(NOTICE_31 - 20 * ONE_DAY)
+    with pytest.raises(NeedsHand, match=r"30 wait, .* this must be settled by 2028-09-30"):
+        fleet.night_alone(NOTICE_31)
+    held = confirmation.held(fleet.installation)
+    assert held is not None
+    assert (held.today, len(held.reminders)) == (NOTICE_31, 30)
+    fleet.at(NOTICE_31 + ONE_DAY)
+    with pytest.raises(BadInput, match="what waits has changed"):
+        confirmation.confirm(fleet.installation, held)
+    fleet.at(NOTICE_31)
+    assert len(confirmation.confirm(fleet.installation, held).queued) == 30
+    assert confirmation.held(fleet.installation) is None
+    assert fleet.night_alone(NOTICE_31 + ONE_DAY).queued == []
+    assert len(fleet.files()) == 4 * 30
+
+
+def test_a_doubt_is_an_alert_with_the_date_by_which_it_must_be_settled(fleet: Fleet) -> None:
+    fleet.add(*[START] * 6)
+    fleet.ran(NOTICE_7 - 20 * ONE_DAY)
+    fleet.at(NOTICE_7)
     with fleet.installation.store.transaction() as session:
-        assert "reminders refused" in [event.kind for event in session.exec(select(Event)).all()]
+        (found,) = [item for item in alerts.on_record(session, fleet.installation) if item.alarm == alerts.CLOCK]
+    assert "to be settled by 2028-09-30" in found.what
+    assert "provision mail confirm" in found.command
+    assert found.critical
+    fleet.ran(NOTICE_7 - ONE_DAY)
+    with fleet.installation.store.transaction() as session:
+        assert not [item for item in alerts.on_record(session, fleet.installation) if item.alarm == alerts.CLOCK]
 
 
-def test_five_are_never_too_many(fleet: Fleet) -> None:
-    fleet.add(*[START] * 5)
-    assert len(fleet.night(CHOICE).queued) == 5
+def test_a_wrong_clock_closes_no_site_and_forgets_no_run(fleet: Fleet) -> None:
     fleet.add(START)
-    with pytest.raises(NeedsHand, match=r"6 of 6"):
-        fleet.night(NOTICE_30)
+    fleet.town.write_inventory(policy={"nightly": {"changes": "read_only"}})
+    installation = Installation.described(fleet.town.inventory)
+    fleet.ran(date(2028, 1, 1))
+    fleet.at(date(2035, 1, 1))
+    (proposed,) = nightly.run(installation, "changes").jobs["changes"]
+    assert (proposed.exit_code, "the clock jumped" in proposed.outcome) == (3, True)
+    nightly.run(installation, "tidy")
+    with installation.store.transaction() as session:
+        assert [run.believed for run in session.exec(select(Run).order_by(col(Run.id)))] == [True, False, False]
 
 
 # G6: rechecked at the moment of sending
@@ -191,11 +176,9 @@ def test_five_are_never_too_many(fleet: Fleet) -> None:
 )
 def test_what_lost_its_reason_while_it_waited_is_withdrawn(fleet: Fleet, change: dict[str, date]) -> None:
     fleet.add(START)
-    folder = fleet.installation.mail_folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.touch()
+    fleet.block_mails()
     fleet.night(CHOICE)
-    folder.unlink()
+    fleet.unblock_mails()
     fleet.change(fleet.agreement(), **change)
     fleet.at(CHOICE + 3 * ONE_DAY)
     assert outbox.retry(fleet.installation) == outbox.Delivery(withdrawn=2)
@@ -205,44 +188,45 @@ def test_what_lost_its_reason_while_it_waited_is_withdrawn(fleet: Fleet, change:
 
 def test_a_second_administrator_makes_the_question_another_one(fleet: Fleet) -> None:
     fleet.add(START, alone=1)
-    folder = fleet.installation.mail_folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.touch()
+    fleet.block_mails()
     fleet.night(date(2027, 1, 4))
-    folder.unlink()
+    fleet.unblock_mails()
     with fleet.installation.store.transaction() as session:
         session.exec(select(Contact).where(Contact.login == "secretariat")).one().administrator = True
     fleet.night(date(2027, 1, 5))
     fleet.night(date(2027, 1, 6))
-    assert fleet.kinds() == ["contacts"]
-    assert len(fleet.files()) == 1
+    assert fleet.kinds() == ["contacts"] * 2
+    assert len(fleet.files()) == 2
+
+
+def test_what_was_held_up_leaves_on_a_working_day_all_the_same(fleet: Fleet) -> None:
+    """30 June 2028 is a Friday: the server is back on Saturday, the mail leaves on Monday. What cannot wait leaves."""
+    fleet.add(START)
+    fleet.block_mails()
+    fleet.night(CHOICE)
+    fleet.unblock_mails()
+    for day, sent in ((1, 0), (2, 0), (3, 2)):
+        fleet.ran(CHOICE + (day - 1) * ONE_DAY)
+        fleet.at(CHOICE + day * ONE_DAY)
+        assert outbox.retry(fleet.installation).sent == sent
+    fleet.block_mails()
+    fleet.night(NOTICE_7)
+    fleet.unblock_mails()
+    fleet.ran(date(2028, 9, 29))
+    fleet.at(date(2028, 9, 30))  # a Saturday, the last day of the notice
+    assert outbox.retry(fleet.installation).sent == 2
 
 
 def test_what_is_too_late_does_not_leave(fleet: Fleet) -> None:
     fleet.add(START)
-    folder = fleet.installation.mail_folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.touch()
+    fleet.block_mails()
     fleet.night(NOTICE_7)
-    folder.unlink()
+    fleet.unblock_mails()
     fleet.at(date(2028, 10, 1))  # the day after the deadline
     assert outbox.retry(fleet.installation) == outbox.Delivery(withdrawn=2)
 
 
 # Ten years
-
-
-def expected(reminders: list[Reminder], runs: list[date], until: date) -> list[tuple[date, str]]:
-    """Return what an agreement that stops being reminded on ``until`` gets, told from its reminders one by one."""
-    days: dict[date, str] = {}
-    of_dates = [reminder for reminder in reminders if reminder.kind != CONTACTS]
-    for reminder in of_dates + [reminder for reminder in reminders if reminder.kind == CONTACTS]:
-        day = next((run for run in runs if run >= reminder.on and run not in days), date.max)
-        later = [other for other in of_dates if other.on > reminder.on and other.on <= day]
-        superseded = reminder.kind != CONTACTS and later
-        if day < until and day <= reminder.valid_until and reminder.on >= runs[0] and not superseded:
-            days[day] = reminder.key
-    return sorted(days.items())
 
 
 @pytest.mark.parametrize("count", [8, pytest.param(400, marks=pytest.mark.acceptance)])

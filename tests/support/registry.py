@@ -17,6 +17,7 @@ from provisioner import records
 from provisioner.associations import AssociationSpec
 from provisioner.cli.app import main
 from provisioner.installation import Installation
+from provisioner.model.tables import Generation, GenerationState, SiteState
 from tests.support.town import Town, association
 
 NOON = "2026-11-25T12:00"
@@ -39,6 +40,16 @@ class Registry:
         with self.installation.store.transaction() as session:
             site = records.site(session, slug)
             records.agreement(session, site.key).signed_on = date.fromisoformat(on)
+
+    def serve(self, slug: str) -> None:
+        """Write to the record that the site is online, and serves."""
+        with self.installation.store.transaction() as session:
+            site = records.site(session, slug)
+            site.state = SiteState.ONLINE
+            session.add(
+                Generation(site_id=site.key, number=1, state=GenerationState.SERVING, release="6.8", image="none",
+                           wordpress="6.8", php="8.4", created_at=site.created_at)
+            )  # fmt: skip
 
     def run(self, *arguments: str, code: int = 0, now: str = NOON, failpoint: str = "") -> str:
         """Run a command at some instant and return what it printed, its errors behind.

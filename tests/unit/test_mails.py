@@ -64,6 +64,7 @@ def values(name: str) -> dict[str, dict[str, Any]]:
     link = f"{url}/wp-login.php?action=rp&key=0123&login=presidence"
     closing = {"url": url, "closes_on": date(2029, 1, 1), "export_until": date(2029, 3, 1), "term_end": TERM_END}
     at_the_cap = {"closes_on": date(2035, 1, 1), "export_until": date(2035, 1, 30)}
+    notice = {"given_on": date(2028, 7, 1), "given_by": "la présidence"}
     return {
         "invitation": {**known, "contact": people(name)[0], "url": url, "link": link, "valid_until": date(2026, 12, 1)},
         "choice": {**known, **dates, "day": DEADLINE},
@@ -75,7 +76,13 @@ def values(name: str) -> dict[str, dict[str, Any]]:
         "contacts": {**known, "contacts": people(name)},
         "administrator_alone": {**known, "contacts": people(name)},
         "upgraded": {**known, "contact": people(name)[0], "url": url, "wordpress": "7.1.3"},
-        "notice_recorded": {**known, **closing, "given_on": date(2028, 7, 1), "day": TERM_END},
+        "notice_recorded": {**known, **closing, **notice, "day": TERM_END},
+        "notice_by_council": {**known, **closing, **notice, "day": TERM_END},
+        "notice_afterwards": {**known, **closing, **notice, "by_council": False, "day": closing["export_until"]},
+        "notice_afterwards_council": {**known, **closing, **notice, "by_council": True, "day": closing["export_until"]},
+        "termination_recorded": {**known, **closing, "first_day_without": date(2029, 1, 1), "day": TERM_END},
+        "end_taken_back": {**known, "url": url, "terminated": False, "ends": None, "term_end": TERM_END},
+        "end_taken_back_last": {**known, "url": url, "terminated": True, "ends": CAP_END, "term_end": CAP_END},
         "closing": {**known, **closing, "reason": "last_term", "day": closing["export_until"]},
         "closing_notice": {**known, **closing, "reason": "notice", "day": closing["export_until"]},
         "closing_termination": {**known, **closing, "reason": "termination", "day": closing["export_until"]},
@@ -101,7 +108,13 @@ def values(name: str) -> dict[str, dict[str, Any]]:
 
 
 KINDS = sorted(values("Kayane"))
-VARIANTS = {"attestation_last": "attestation", "closing_notice": "closing", "closing_termination": "closing"}
+VARIANTS = {
+    "attestation_last": "attestation",
+    "closing_notice": "closing",
+    "closing_termination": "closing",
+    "end_taken_back_last": "end_taken_back",
+    "notice_afterwards_council": "notice_afterwards",
+}
 
 
 def rendered(kind: str, given: dict[str, Any]) -> Message:

@@ -53,7 +53,7 @@ def test_a_whole_agreement() -> None:
         ("contacts_yearly", "2027-09-15"),
         ("contacts_yearly", "2028-09-15"),
         ("choice", "2029-03-14"),
-        ("notice_30", "2029-05-15"),
+        ("notice_31", "2029-05-14"),
         ("notice_7", "2029-06-07"),
         ("renewed", "2029-06-15"),
         ("attestation", "2029-09-17"),  # 15 September 2029 is a Saturday
@@ -100,15 +100,16 @@ def test_the_days_by_the_rule(start: date, months: int) -> None:
     nominal = {(r.kind, r.term): r.nominal for r in planned if r.kind != "contacts_yearly"}
     for number, period in enumerate(periods[:2], 1):
         assert period.notice_by is not None
-        assert nominal.pop(("notice_30", number)) == period.notice_by - timedelta(days=30)
+        assert nominal.pop(("notice_31", number)) == period.notice_by - timedelta(days=31)
         assert nominal.pop(("notice_7", number)) == period.notice_by - timedelta(days=7)
         assert nominal.pop(("attestation", number)) == period.end + DAY
         renewed = nominal.pop(("renewed", number), None)
         assert renewed == (period.notice_by + DAY if months else None)
-        choice = nominal.pop(("choice", number), None)
-        assert (choice is not None) or months >= 6
-        if choice is not None:
+        choice, first = nominal.pop(("choice", number)), period.notice_by - timedelta(days=31)
+        if months < 5:  # six months before the end, unless the first notice reminder would come before that
             assert later(choice, 6) <= period.end <= later(choice, 6) + DAY * 3
+        elif months > 5:
+            assert choice == first - timedelta(days=31)
     for before in (18, 12, 6, 3, 1):
         day = nominal.pop((f"last_term_{before}", 3))
         assert later(day, before) <= periods[2].end <= later(day, before) + DAY * 3
@@ -160,6 +161,21 @@ def test_what_is_over_is_not_sent() -> None:
     assert due(planned, deadline + DAY, ())[0].kind == "renewed"
     assert due(planned, date(2031, 1, 2), ()) == []
     assert due(planned, date(2036, 1, 2), ()) == []
+
+
+@given(DAYS, NOTICE, st.integers(1, 3))
+def test_the_choice_is_explained_before_the_first_notice_reminder(start: date, months: int, years: int) -> None:
+    """Whatever the notice period: on an earlier day, so that the newest-alone rule swallows neither."""
+    periods = terms(start, term_years=years, count=3, notice_months=months)
+    planned = reminders(periods, ReminderPolicy(), start)
+    for number in (1, 2):
+        of_term = [r for r in planned if r.term == number]
+        choice = [r.on for r in of_term if r.kind == "choice"]
+        notices = [r.on for r in of_term if r.kind.startswith("notice")]
+        if years == 3:
+            assert (len(choice), len(notices)) == (1, 2)
+        if notices:
+            assert choice[0] < min(notices)
 
 
 def test_policy_moves_and_drops_reminders() -> None:

@@ -107,13 +107,16 @@ def test_every_day_of_nine_years_has_the_one_state_that_the_rules_say(
         (signed - timedelta(days=20), AgreementState.DRAFT),
         (signed - timedelta(days=10), AgreementState.AWAITING_SIGNATURE),
     ]
-    running = {signed: AgreementState.ACTIVE, periods[2].start: AgreementState.FINAL_TERM}
+    running = {start: AgreementState.ACTIVE, periods[2].start: AgreementState.FINAL_TERM}
+    if signed < start:
+        running[signed] = AgreementState.TO_COME
     if notice and given_notice:
         running = {first: state for first, state in running.items() if first < notice}
         running |= {notice: AgreementState.NOTICE_GIVEN, given_notice.ends + DAY: AgreementState.EXPIRED}
     else:
         running[periods[2].end + DAY] = AgreementState.EXPIRED
-    if milestones.terminated:
+    by_notice = given_notice.ends if given_notice else date.max
+    if milestones.terminated and milestones.terminated <= by_notice:  # what comes first ends it
         running = {first: state for first, state in running.items() if first < milestones.terminated}
         running[milestones.terminated] = AgreementState.TERMINATED
     assert seen == expected + sorted(running.items())
@@ -187,9 +190,10 @@ def test_a_site_closes_only_after_its_agreement_and_after_a_night_to_see_it_comi
         return
     assert milestones.signed is not None
     assert state_on(planned.read_only, milestones, periods) in ENDED
-    assert recorded is None or planned.read_only > recorded
-    earlier = planned.read_only - DAY
-    assert earlier == recorded or state_on(earlier, milestones, periods) not in ENDED
+    if recorded is not None and recorded > last_day(milestones, periods):  # put on record when it was over
+        assert planned.read_only == recorded + timedelta(days=15)
+    else:
+        assert state_on(planned.read_only - DAY, milestones, periods) not in ENDED
     assert planned.archive == max(planned.read_only, day) + timedelta(days=days)
     assert planned.to_come == [(planned.read_only, ChangeKind.READ_ONLY), (planned.archive, ChangeKind.ARCHIVE)]
     # What a person did late gives no day less to export.
@@ -213,12 +217,17 @@ def test_a_site_closes_only_after_its_agreement_and_after_a_night_to_see_it_comi
         ),
         (Milestones(signed=date(2026, 9, 1), terminated=date(2027, 2, 1)), "2027-01-10", "2027-02-01"),
         (
-            Milestones(signed=date(2026, 9, 1), terminated=date(2027, 2, 1), recorded=date(2027, 3, 5)),
-            "2027-03-05",
-            "2027-03-06",
+            Milestones(
+                signed=date(2026, 9, 1),
+                notice=date(2029, 6, 1),
+                notice_ends=date(2029, 9, 14),
+                recorded=date(2029, 9, 20),
+            ),
+            "2029-09-20",
+            "2029-10-05",
         ),
     ],
-    ids=["never signed", "renewed", "last term", "notice", "termination", "termination of the past"],
+    ids=["never signed", "renewed", "last term", "notice", "termination", "notice recorded afterwards"],
 )
 def test_what_is_planned_for_a_site(milestones: Milestones, day: str, read_only: str | None) -> None:
     periods = terms(date(2026, 9, 15), term_years=3, count=3, notice_months=3)
