@@ -74,10 +74,13 @@ ROWS = (
     Row("agreement sign", "refused", "kayane --on 2026-01-02", 2),
     Row("agreement end", "refused", "kayane --cancel", 2),
     Row("agreement end", "done", "kayane --on 2026-01-03 --notice --by Association", 0),
+    Row("agreement end", "done", "kayane --cancel", 0),
+    Row("agreement end", "done", "kayane --on 2026-01-03 --notice --by Association", 0),
     Row("agreement close", "refused", "kayane --yes", 2),
     Row("agreement close", "refused", "kayane --dry-run", 2),
     Row("agreement close", "done", "kayane --yes", 0, OVER),
-    Row("agreement end", "done", "kayane --cancel", 0),
+    Row("agreement end", "refused", "kayane --cancel", 2, OVER),
+    Row("agreement sign", "done", "kayane --on 2029-05-02", 0, OVER),  # a new one opens it again
     Row("agreement list", "refused", "--statement 2026 --ics {folder}/due.ics", 2),
     Row("agreement list", "done", "", 0),
     Row("backup", "refused", "nobody", 2),
@@ -120,6 +123,9 @@ ROWS = (
     Row("doctor", "done", "", 0),
     Row("nightly", "done", "--dry-run", 0),
     Row("serve", "done", "--jobs", 0),
+    Row("mail confirm", "nothing", "", 0),
+    Row("mail confirm", "refused", "", 1, OVER),  # it asks
+    Row("mail confirm", "done", "--yes", 0, OVER),
 )
 
 # Cases that a command does not have, or that another test shows, and why.
@@ -157,5 +163,6 @@ NONE: dict[str, dict[str, str]] = {
     "contact invite": {"partly": ONE, "nothing": "it always makes a new link"},
     "mail list": {"refused": "it takes no subject", "partly": "it takes no subject", "nothing": LOOKS},
     "mail retry": {"partly": "tests/faults/test_mail.py: one mail that is left is enough for 3"},
+    "mail confirm": {"partly": "it sends the whole list"},
     "mail test": {"partly": ONE, "nothing": "it always sends one"},
 }
