@@ -156,8 +156,9 @@ class SiteWork(Work):
     def end_leftovers(self) -> None:
         """End the one-shots that a process which died left at work for this operation."""
         with self.installation.store.transaction() as session:
-            known = records.find_site(session, self.slug) is not None
-        if known:  # a site whose record is gone has nothing left
+            site = records.find_site(session, self.slug)
+            on_host = site is not None and records.generations(session, site.key) != []
+        if on_host:  # else nothing of it is there, and no engine is asked
             self.host.remove_labelled(**{LABEL_OPERATION: str(self.operation_id)})
 
 
