@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo unit test acceptance check bench format lock schema clean-demo engine
+.PHONY: help demo unit test durations acceptance check bench format lock schema clean-demo engine
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ test: engine .venv/dev ## The whole suite: real engine, MariaDB, nginx, SMTP ser
 	@.ci/test-tools
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+durations: engine .venv/dev ## The whole suite, and how long each file takes: the order in which `make test` begins them
+	@.ci/test-tools
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --record-durations
+
 acceptance: engine .venv/dev ## What takes longer than CI should: every failpoint of every step, all releases
 	@.ci/test-tools
 	$(BIN)/pytest -m acceptance --timeout 3600
@@ -57,9 +61,10 @@ check: .venv/dev ## Format, lint, types, layers; shell scripts and PHP
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: engine .venv/dev ## Measure creating, backups, restores and agreements against their baselines; print the tables of docs/bench.md
+bench: engine .venv/dev ## Measure creating, backups, restores, upgrades and agreements against their baselines; print the tables of docs/bench.md
 	$(BIN)/python -m tests.bench.bench
 	$(BIN)/python -m tests.bench.backups
+	$(BIN)/python -m tests.bench.upgrades
 	$(BIN)/python -m tests.bench.agreements
 
 format: .venv/dev ## Format and sort

@@ -1,5 +1,8 @@
 """Fixtures: a town per module, and one of its own for who needs it."""
 
+import json
+import math
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,18 +18,35 @@ settings.register_profile("any machine", deadline=None)  # how fast a busy machi
 settings.load_profile("any machine")
 
 # A file is one worker's (its tests share a town): those that take longest begin first, or one worker ends alone.
-LONGEST = (
-    "faults/test_snapshots.py", "e2e/test_upgrade.py", "faults/test_upgrade.py", "faults/test_world.py",
-    "faults/test_repositories.py", "contract/test_targets.py", "faults/test_operations.py", "faults/test_mail.py",
-    "e2e/test_hostile_input.py", "e2e/test_restore.py", "faults/test_export.py", "e2e/test_nightly.py",
-)  # fmt: skip
+DURATIONS = Path(__file__).with_name("durations.json")  # seconds per file, as `make durations` measured them
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; within a file, and among the others, the order stays."""
-    tests = Path(__file__).parent
-    rank = {tests / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help=f"write {DURATIONS.name}: run everything then")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Stopwatch())
+
+
+class Stopwatch:
+    """Adds up how long the tests of each file take, set-up included, and writes it down."""
+
+    def __init__(self) -> None:
+        self._seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[report.location[0]] += round(report.duration)
+
+    def pytest_sessionfinish(self) -> None:
+        DURATIONS.write_text(json.dumps(dict(self._seconds.most_common()), indent=2) + "\n")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first, and those that nobody measured before them; within a file the order stays."""
+    seconds = json.loads(DURATIONS.read_text())
+    items.sort(key=lambda item: seconds.get(str(item.path.relative_to(config.rootpath)), math.inf), reverse=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,6 +75,14 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield place
     finally:
         place.remove()
+
+
+@pytest.fixture(scope="module")
+def crowded(town: Town) -> Iterator[Town]:
+    """A town with a neighbour, who must notice nothing. When the module's last case is over, all of it is well."""
+    town.create("neighbour")
+    yield town
+    assert town.is_well()
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ def old_town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         place.init()
         place.run("release", "build", "6.8")
         yield place
+        assert place.is_well()  # each case asks of its own site only
     finally:
         place.remove()
 
@@ -69,7 +70,7 @@ def settled(town: Town, slug: str, before: dict[str, set[str]]) -> None:
     assert volumes == []
     sockets = {path.name for path in (town.data_root / "run" / "sites" / slug).iterdir()}
     assert not [name for name in sockets if name.startswith("switch-")]
-    assert town.is_well()
+    assert town.is_well(slug)
 
 
 def test_nobody_notices_an_upgrade(old_town: Town) -> None:

@@ -1,10 +1,6 @@
-"""Upgrades as a council has them: the whole path of releases, large sites, a fleet; measured, and run by hand.
-
-The machine that runs them is seldom idle: each prints what it measured, and asserts what was promised.
-"""
+"""Upgrades as a council has them: the whole path of releases, a fleet; run by hand. How long they take: tests/bench."""
 
 import json
-import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,10 +14,6 @@ from tests.support.full_site import FullSite
 from tests.support.town import Town, association
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3600)]
-MIB = 1024 * 1024
-SMALL_SECONDS, LARGE_SECONDS = 2.0, 5.0  # the longest freezes that were promised
-ROUNDS = 3
-GROWTH = 0.2  # of the freeze, from few media to many
 FLEET = [f"flotte-{number:02}" for number in range(1, 21)]
 CANARY, CULPRITS = FLEET[0], (FLEET[6], FLEET[13])
 PARALLEL = 2
@@ -81,41 +73,6 @@ def test_the_whole_path_under_readers_and_writers(long_town: Town) -> None:
             f"{len(traffic.accepted)} writes accepted and kept, {len(traffic.refused)} refused by {len(doors)} doors"
         )
     assert long_town.is_well()
-
-
-def frozen_by_turns(town: Town, *slugs: str) -> dict[str, list[float]]:
-    """Upgrade sites by turns, and go back; return the seconds of each freeze."""
-    seconds: dict[str, list[float]] = {slug: [] for slug in slugs}
-    for _ in range(ROUNDS):
-        for slug in slugs:
-            (outcome,) = upgrade(town, slug, "--to", "6.8")
-            seconds[slug].append(outcome["frozen_seconds"])
-            at_length(town, "undo", slug, "--yes")
-    return seconds
-
-
-def test_the_freeze_does_not_grow_with_the_media(long_town: Town) -> None:
-    """Acceptance 1: a small site for two seconds at most, with 10 MiB of media as with 1 GiB."""
-    for slug, media in (("peu", 10), ("beaucoup", 1024)):
-        long_town.create(slug)
-        FullSite(long_town, slug, posts=20, media=media, media_bytes=MIB, database_mb=1).fill()
-    seconds = frozen_by_turns(long_town, "peu", "beaucoup")
-    print(f"\nfrozen with 10 MiB of media for {seconds['peu']} s, with 1 GiB for {seconds['beaucoup']} s")
-    few, many = (statistics.median(seconds[slug]) for slug in ("peu", "beaucoup"))
-    assert many <= few * (1 + GROWTH)
-    assert few <= SMALL_SECONDS
-
-
-def test_a_large_database_is_frozen_for_five_seconds_at_most(long_town: Town) -> None:
-    """Acceptance 1: 100 MB of rows."""
-    long_town.create("grand")
-    site = FullSite(long_town, "grand", posts=500, media=10, media_bytes=10_000, database_mb=100)
-    site.fill()
-    rows = long_town.sql(f"SELECT SUM(LENGTH(note)) FROM {site.database()}.wp_carnet")
-    assert int(rows) > 100_000_000
-    seconds = frozen_by_turns(long_town, "grand")["grand"]
-    print(f"\nfrozen with {int(rows) / 1e6:.0f} MB of rows for {seconds} s")
-    assert statistics.median(seconds) <= LARGE_SECONDS
 
 
 def test_a_fleet_of_twenty(long_town: Town) -> None:

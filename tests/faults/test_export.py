@@ -16,15 +16,16 @@ from tests.support.town import Town
 from tests.support.wire import Wire
 
 SITE = "kayane"
-STEPS = steps_of(export)
+STEPS = steps_of(export.KIND)
 slow = pytest.mark.acceptance
 
 
 @pytest.fixture(scope="module")
-def site(town: Town) -> Town:
-    """A town with a site to export."""
+def site(town: Town) -> Iterator[Town]:
+    """A town with a site to export. When the module's last case is over, all of it is well."""
     town.create(SITE)
-    return town
+    yield town
+    assert town.is_well()
 
 
 @pytest.fixture
@@ -36,7 +37,6 @@ def folder(site: Town, tmp_path: Path) -> Iterator[Path]:
     assert not staging.exists()
     assert site.belongings() == before
     assert site.get(SITE).status == 200
-    assert site.is_well()
 
 
 def begin(town: Town, folder: Path, failpoint: str, code: int) -> str:
@@ -55,11 +55,13 @@ def check_whole(folder: Path) -> None:
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=inside, check=True)
 
 
+@pytest.mark.kills("export")
 def test_killed_after_each_step_then_resumed(site: Town, folder: Path) -> None:
     die_after_each(site, STEPS, SITE, "export", SITE, "--to", str(folder))
     check_whole(folder)
 
 
+@pytest.mark.kills("export")
 def test_killed_then_its_undo_at_each_step(site: Town, folder: Path) -> None:
     die_undoing_each(site, STEPS, SITE, "export", SITE, "--to", str(folder))
     assert list(folder.iterdir()) == []

@@ -24,6 +24,7 @@ from provisioner.model.tables import Contact, Event
 from tests.support.commands import variant
 from tests.support.creating import begin, check_converged
 from tests.support.postfix import PASSWORD, USER, Postfix
+from tests.support.state import make_state
 from tests.support.town import SECONDS, Town, association
 
 slow = pytest.mark.acceptance
@@ -62,7 +63,7 @@ class Office:
     def __post_init__(self) -> None:
         self.settings()
         self.installation = Installation.described(self.town.inventory)
-        self.installation.store.upgrade()
+        make_state(self.installation.store)
         with self.installation.store.transaction() as session:
             spec = AssociationSpec.model_validate(association("kayane"))
             records.record_association(session, self.installation.inventory, spec)
@@ -115,13 +116,6 @@ def office(tmp_path: Path, postfix: Postfix) -> Office:
     return Office(Town(tmp_path), postfix)
 
 
-@pytest.fixture(scope="module")
-def crowded(town: Town) -> Town:
-    """A town with a neighbour, who must notice nothing."""
-    town.create("neighbour")
-    return town
-
-
 # B6: a site is created whether or not its mails leave
 
 
@@ -132,9 +126,9 @@ def mails_of(town: Town, slug: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("restrictions", "state", "word"),
     [
-        (None, "queued", "Connection refused"),
+        pytest.param(None, "queued", "Connection refused", marks=slow),
         ("check_recipient_access static:{451 4.7.1 greylisted}", "queued", "451 4.7.1"),
-        ("check_recipient_access static:{550 5.1.1 unknown here}", "dead", "550 5.1.1"),
+        pytest.param("check_recipient_access static:{550 5.1.1 unknown here}", "dead", "550 5.1.1", marks=slow),
     ],
     ids=["absent", "451", "550"],
 )

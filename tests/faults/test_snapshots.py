@@ -6,7 +6,7 @@ The cases walk the steps that the operations list, as those of test_operations.p
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,15 @@ import pytest
 
 from provisioner import records
 from provisioner.installation import Installation
-from provisioner.journal.step import Step
 from provisioner.operations import backup, copy_site, drill, restore
-from provisioner.steps.site import SiteWork
+from provisioner.operations.recovery import RECIPES
 from tests.support.commands import Command, variant
 from tests.support.kills import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.support.town import Town
 from tests.support.wire import How, Wire
 
 SITE = "kayane"
-BACKUP, RESTORE, DRILL = steps_of(backup), steps_of(restore), steps_of(drill)
+BACKUP, RESTORE, DRILL = steps_of(backup.KIND), steps_of(restore.KIND), steps_of(drill.KIND)
 
 
 @dataclass
@@ -85,16 +84,24 @@ class Place:
         labels = [f"provision.namespace={town.namespace}", f"provision.site={SITE}"]
         running = [container.name for container in town.docker().containers.list(filters={"label": labels})]
         assert running == [f"{town.namespace}.site.{SITE}.{serving}"]
-        assert town.json("restore", SITE, "--snapshot", self.snapshot, "--dry-run")["snapshot"] == self.snapshot
-        assert town.is_well()
+        # Each restore here is of this snapshot: that it is whole, they show, and the look at the end.
+        assert [path.name.startswith(self.snapshot) for path in self.snapshots].count(True) == 1
+
+    @property
+    def snapshots(self) -> list[Path]:
+        """Return restic's own files of the site's snapshots."""
+        return list((self.town.folder / "backups" / SITE / "snapshots").iterdir())
 
 
 @pytest.fixture(scope="module")
-def place(town: Town) -> Place:
-    """A town with a site that was backed up once."""
+def place(town: Town) -> Iterator[Place]:
+    """A town with a site that was backed up once. When the last case is over, the snapshot is good and all is well."""
     town.create("neighbour", SITE)
     taken = town.json("backup", SITE)[0]
-    return Place(town, taken["snapshot"], str(town.json("status", SITE)["content_sha256"]))
+    place = Place(town, taken["snapshot"], str(town.json("status", SITE)["content_sha256"]))
+    yield place
+    assert town.json("restore", SITE, "--snapshot", place.snapshot, "--dry-run")["snapshot"] == place.snapshot
+    assert town.is_well()
 
 
 def then(town: Town, what: str) -> None:
@@ -117,6 +124,7 @@ def interrupted_backup(place: Place, point: str, action: str, what: str) -> None
     assert place.taken == known + recorded
 
 
+@pytest.mark.kills("backup")
 def test_backup_killed_after_each_step_then_resumed(place: Place) -> None:
     content, serving, before, known = place.content, place.serving, place.town.belongings(), place.taken
     die_after_each(place.town, BACKUP, SITE, "backup", SITE)
@@ -147,11 +155,12 @@ def interrupted_drill(place: Place, point: str, action: str, what: str) -> None:
     place.check(content, before, serving)
 
 
-@pytest.mark.parametrize("interrupted", [die_after_each, die_undoing_each])
-def test_drill_killed_at_each_step(place: Place, interrupted: Callable[..., None]) -> None:
+@pytest.mark.kills("drill")
+def test_drill_killed_at_each_step(place: Place) -> None:
     content, serving, before = place.content, place.serving, place.town.belongings()
-    interrupted(place.town, DRILL, SITE, "drill", SITE)
-    place.check(content, before, serving)
+    for interrupted in (die_undoing_each, die_after_each):
+        interrupted(place.town, DRILL, SITE, "drill", SITE)
+        place.check(content, before, serving)
 
 
 @pytest.mark.acceptance
@@ -177,14 +186,14 @@ def interrupted_restore(place: Place, point: str, action: str, what: str, *optio
         place.check(written, before, serving)
 
 
-def own(kind: str, steps: Sequence[Step[SiteWork]]) -> list[str]:
+def own(kind: str) -> list[str]:
     """Return the steps that a kind of restore has of its own, beside those of the plain one."""
-    return [f"{kind}.{step.name}" for step in steps if step not in restore.STEPS]
+    return [f"{kind}.{step.name}" for step in RECIPES[kind].steps if step not in restore.STEPS]
 
 
-INTRUSION = own(restore.INTRUSION_KIND, restore.AFTER_INTRUSION)
-DATABASE = own(restore.DATABASE_KIND, restore.DATABASE_ALONE)
-FILES = own(restore.FILES_KIND, restore.FILES_ALONE)
+INTRUSION = own(restore.INTRUSION_KIND)
+DATABASE = own(restore.DATABASE_KIND)
+FILES = own(restore.FILES_KIND)
 WAYS = pytest.mark.parametrize(
     ("steps", "options"),
     [
@@ -195,21 +204,20 @@ WAYS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.kills("restore", "restore-database", "restore-after-intrusion")
 @WAYS
-def test_restore_killed_after_each_step_then_resumed(place: Place, steps: list[str], options: tuple[str, ...]) -> None:
-    serving, before = place.serving, place.town.belongings()
-    assert place.write() != place.restored
-    die_after_each(place.town, steps, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes", *options)
+def test_restore_killed_at_each_step(place: Place, steps: list[str], options: tuple[str, ...]) -> None:
+    """Taken back, what was written serves; resumed, what the snapshot holds."""
+    written, serving, before = place.write(), place.serving, place.town.belongings()
+    assert written != place.restored
+    command = ("restore", SITE, "--snapshot", place.snapshot, "--yes", *options)
+    die_undoing_each(place.town, steps, SITE, *command)
+    place.check(written, before, serving)
+    die_after_each(place.town, steps, SITE, *command)
     place.check(place.restored, before, serving + 1, kept=True)
 
 
-@WAYS
-def test_restore_killed_then_its_undo_at_each_step(place: Place, steps: list[str], options: tuple[str, ...]) -> None:
-    written, serving, before = place.write(), place.serving, place.town.belongings()
-    die_undoing_each(place.town, steps, SITE, "restore", SITE, "--snapshot", place.snapshot, "--yes", *options)
-    place.check(written, before, serving)
-
-
+@pytest.mark.kills("restore-files")
 @pytest.mark.parametrize(("interrupted", "back"), [(die_undoing_each, False), (die_after_each, True)])
 def test_files_killed_at_each_step(place: Place, interrupted: Callable[..., None], back: bool) -> None:
     """Of a theme's file that the snapshot has, and that has changed since."""
@@ -259,7 +267,7 @@ def test_undo_of_a_restore_killed_then_undone(place: Place, step: str) -> None:
 # After an intrusion, the database alone, and to another name: the steps that these have of their own
 
 
-COPY = own(copy_site.KIND, copy_site.STEPS)
+COPY = own(copy_site.KIND)
 
 
 @pytest.mark.acceptance
@@ -297,6 +305,7 @@ def check_copied(place: Place, slug: str, before: dict[str, set[str]], *, made: 
     assert home == f"https://{slug}.assos.localhost:{town.port}"
 
 
+@pytest.mark.kills("copy")
 @pytest.mark.parametrize(("interrupted", "made"), [(die_undoing_each, False), (die_after_each, True)])
 def test_copy_killed_at_each_step(place: Place, interrupted: Callable[..., None], made: bool) -> None:
     content, serving, before = place.content, place.serving, place.town.belongings()

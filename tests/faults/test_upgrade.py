@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from provisioner.installation import Installation
 from provisioner.operations import expire, undo, upgrade
 from tests.support.commands import Command, impatient, under
 from tests.support.derived import derived_release
@@ -22,7 +22,7 @@ from tests.support.doors import Traffic, install
 from tests.support.kills import DIED, die_after_each, die_undoing_each, points, steps_of
 from tests.support.town import Town
 
-UPGRADE, UNDO = steps_of(upgrade), steps_of(undo)
+UPGRADE, UNDO = steps_of(upgrade.KIND), steps_of(undo.KIND)
 REACHED = 180  # seconds until an operation has come to its failpoint, on a busy machine
 STATEMENT_SECONDS = 2  # after which the server ends what waits for a lock
 _numbers = itertools.count(1)
@@ -36,6 +36,7 @@ def old_town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         place.init()
         place.run("release", "build", "6.8")
         yield place
+        assert place.is_well()  # each case asks of its own site only
     finally:
         place.remove()
 
@@ -104,21 +105,47 @@ def check_converged(town: Town, slug: str, version: str, *generations: int) -> N
     roles = [container.labels["provision.role"] for container in town.docker().containers.list(all=True, filters=label)]
     assert not {"twin", "switch", "one-shot"} & set(roles)
     assert not [item for item in town.json("status")["attention"] if item["subject"] == slug and item["pressing"]]
-    assert town.is_well()
+    assert town.is_well(slug)
 
 
-def test_upgrade_killed_after_each_step_then_resumed(old_town: Town, slug: str) -> None:
+# What `provision nightly` does with kept generations, alone.
+EXPIRE_ALL = "from provisioner.installation import Installation as I; from provisioner.operations import expire as e; "
+EXPIRE_ALL += "raise SystemExit(any(one.exit_code for one in e.expire(I.open(None))))"
+
+
+def expire_all(town: Town, **environment: str) -> int:
+    """Remove the kept generations that are due in a process of its own; return its exit code."""
+    return subprocess.run([sys.executable, "-c", EXPIRE_ALL], env=town.environment(**environment)).returncode
+
+
+@pytest.mark.kills("upgrade", "undo", "expire")
+@pytest.mark.timeout(1200)
+def test_a_life_of_upgrades_killed_at_each_step(old_town: Town, slug: str) -> None:
+    """Upgraded and gone back, each killed, taken back and resumed; what was kept goes when its days are over."""
+
     def serves() -> None:
         assert old_town.get(slug).status == 200
 
-    die_after_each(old_town, UPGRADE, slug, "upgrade", slug, "--to", "6.8", "--yes", meanwhile=serves)
-    check_converged(old_town, slug, "6.8", 1, 2)
-
-
-def test_upgrade_killed_then_its_undo_at_each_step(old_town: Town, slug: str) -> None:
-    before_the_switch = UPGRADE[: UPGRADE.index("upgrade.switch")]
-    die_undoing_each(old_town, before_the_switch, slug, "upgrade", slug, "--to", "6.8", "--yes")
+    command, back = ("upgrade", slug, "--to", "6.8", "--yes"), ("undo", slug, "--yes")
+    die_undoing_each(old_town, UPGRADE[: UPGRADE.index("upgrade.switch")], slug, *command)
     check_converged(old_town, slug, "6.1", 1)
+    die_after_each(old_town, UPGRADE, slug, *command, meanwhile=serves)
+    check_converged(old_town, slug, "6.8", 1, 2)
+    die_undoing_each(old_town, UNDO, slug, *back)
+    assert serving(old_town, slug) == 2
+    check_writes(old_town, slug)
+    die_after_each(old_town, UNDO, slug, *back)
+    check_converged(old_town, slug, "6.1", 1, 2)
+    assert expire_all(old_town) == 0
+    assert (old_town.data_root / "sites" / slug / "generations" / "2").exists(), "it is kept for seven days"
+    now, (first, *later) = "2036-01-01T00:00", steps_of(expire.KIND)
+    assert expire_all(old_town, PROVISION_NOW=now, PROVISION_FAILPOINT=f"{first}:after:fail") == 1  # found again then:
+    assert expire_all(old_town, PROVISION_NOW=now, PROVISION_FAILPOINT=f"{first}:after:kill") == DIED
+    for step in later:
+        old_town.run("resume", slug, code=DIED, PROVISION_NOW=now, PROVISION_FAILPOINT=f"{step}:after:kill")
+    old_town.run("resume", slug, PROVISION_NOW=now)
+    check_converged(old_town, slug, "6.1", 1)
+    assert "no earlier generation is kept" in old_town.run(*back, code=2).stderr
 
 
 @pytest.mark.acceptance
@@ -361,20 +388,6 @@ def upgraded(old_town: Town) -> str:
     return "pendule"
 
 
-def test_undo_killed_after_each_step_then_resumed(old_town: Town, upgraded: str) -> None:
-    before = serving(old_town, upgraded)
-    die_after_each(old_town, UNDO, upgraded, "undo", upgraded, "--yes")
-    assert {before, serving(old_town, upgraded)} == {1, 2}
-    check_converged(old_town, upgraded, "6.1" if serving(old_town, upgraded) == 1 else "6.8", 1, 2)
-
-
-def test_undo_killed_then_its_undo_at_each_step(old_town: Town, upgraded: str) -> None:
-    before = serving(old_town, upgraded)
-    die_undoing_each(old_town, UNDO, upgraded, "undo", upgraded, "--yes")
-    assert serving(old_town, upgraded) == before
-    check_writes(old_town, upgraded)
-
-
 @pytest.mark.acceptance
 @pytest.mark.parametrize("point", points(UNDO))
 def test_undo_failing_anywhere_leaves_what_serves(old_town: Town, upgraded: str, point: str) -> None:
@@ -382,25 +395,3 @@ def test_undo_failing_anywhere_leaves_what_serves(old_town: Town, upgraded: str,
     old_town.run("undo", upgraded, "--yes", code=1, PROVISION_FAILPOINT=f"{point}:fail")
     assert serving(old_town, upgraded) == before
     check_writes(old_town, upgraded)
-
-
-@pytest.mark.parametrize("step", steps_of(expire))
-def test_a_kept_generation_goes_when_its_days_are_over(
-    old_town: Town, upgraded: str, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Seven days later, and not before; killed in between, the rest goes on a resume."""
-    installation = Installation.open(old_town.inventory)
-    assert (upgraded, 3 - serving(old_town, upgraded)) not in expire.due(installation)
-    kept = 3 - serving(old_town, upgraded)
-    monkeypatch.setenv("PROVISION_NOW", "2036-01-01T00:00")
-    if (upgraded, kept) not in expire.due(installation):
-        return  # the case before this one removed it
-    monkeypatch.setenv("PROVISION_FAILPOINT", f"{step}:after:fail")
-    assert [one.exit_code for one in expire.expire(installation) if one.slug == upgraded] == [1]
-    monkeypatch.delenv("PROVISION_FAILPOINT")
-    assert not any(one.exit_code for one in expire.expire(installation))
-    monkeypatch.delenv("PROVISION_NOW")
-    assert not (old_town.data_root / "sites" / upgraded / "generations" / str(kept)).exists()
-    assert old_town.get(upgraded).status == 200
-    assert "no earlier generation is kept" in old_town.run("undo", upgraded, "--yes", code=2).stderr
-    assert old_town.is_well()

@@ -37,13 +37,6 @@ slow = pytest.mark.acceptance
 PATIENCE = 120  # seconds after which an operation on a host that is gone must have ended
 
 
-@pytest.fixture(scope="module")
-def crowded(town: Town) -> Town:
-    """A town with a neighbour, who must notice nothing."""
-    town.create("neighbour")
-    return town
-
-
 # A4: the state database
 
 
@@ -64,7 +57,7 @@ def test_state_locked(crowded: Town) -> None:
     with locked(crowded.state / "provision.db"):
         ended = begin(crowded, "locked").end(60)
         ended.check(5, "provision.db: database is locked")
-        assert 4 < ended.seconds < 20
+        assert ended.seconds > 4
     check_converged(crowded, "locked", before, exists=False)
 
 
@@ -177,6 +170,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         place.init()
         place.create("neighbour")
         yield place
+        assert place.is_well()
     finally:
         place.remove()
         unmount(place.data_root)
@@ -338,7 +332,7 @@ def test_wire_cut_at_every_request_of_a_create(empty_town: Town, wire: Wire, how
 def test_wire_cut_at_one_kind_of_request(crowded: Town, wire: Wire, path: str, how: How) -> None:
     """A truncated answer is never taken for a whole one: `doctor` and `status` say what they always say."""
     environment = through(crowded, wire)
-    command = ["doctor"] if "exec" in path else ["status", "neighbour", "--json"]
+    command = ["doctor", "neighbour"] if "exec" in path else ["status", "neighbour", "--json"]
     wanted = crowded.run(*command).stdout
     wire.cut(how, path=path)
     assert crowded.run(*command, **environment).stdout == wanted
@@ -483,7 +477,7 @@ def test_another_operator_is_told_who_what_and_since_when(crowded: Town) -> None
     assert after["containers"] - before["containers"] == {
         f"{crowded.namespace}.site.{slug}.1" for slug in ("contested", "elsewhere")
     }
-    assert crowded.is_well()
+    assert crowded.is_well("contested", "elsewhere")
 
 
 def _started(town: Town, slug: str) -> str:

@@ -128,9 +128,10 @@ def told(registry: Registry, now: str) -> list[tuple[str, str]]:
 
 
 def bodies(registry: Registry) -> list[str]:
-    """Return the text of every mail, oldest first."""
+    """Return the text of every mail as it reads, oldest first: whether lines may break at a space does not matter."""
     with registry.installation.store.transaction() as session:
-        return [f"{mail.subject}\n{mail.body}" for mail in session.exec(select(Mail).order_by(col(Mail.id)))]
+        mails = session.exec(select(Mail).order_by(col(Mail.id))).all()
+    return [f"{mail.subject}\n{mail.body}".replace("\u00a0", " ").replace("\u202f", " ") for mail in mails]
 
 
 def test_a_termination_is_confirmed_to_every_contact_before_anything_closes(registry: Registry) -> None:

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from provisioner.operations import agreement
+from tests.support.kills import DIED, steps_of
 from tests.support.registry import Registry
 
-DIED = -9
 NOW = "2029-05-02T12:00"
 NOTICE = ("agreement", "end", "kayane", "--on", "2029-05-02", "--notice", "--by", "Présidence de Kayane")
 TERMINATION = ("agreement", "end", "kayane", "--on", "2029-07-01", "--termination", "--reason", "dissoute")
 CANCEL = ("agreement", "end", "kayane", "--cancel")
 CLOSING = [("2029-09-15", "read_only"), ("2029-10-15", "archive")]
 POINTS = [
-    f"{kind}.{step.name}:{place}"
-    for kind, steps in ((agreement.END, agreement.END_STEPS), (agreement.KEEP, agreement.KEEP_STEPS))
-    for step in steps
+    f"{step}:{place}"
+    for kind in (agreement.END, agreement.KEEP)
+    for step in steps_of(kind)
     for place in ("before", "after")
 ]
 
@@ -40,6 +40,7 @@ def check(registry: Registry, *, ended: bool) -> None:
     assert registry.run("status", now=NOW, code=0).count("planned:") == ended
 
 
+@pytest.mark.kills("end", "keep")
 @pytest.mark.parametrize("then", ["resume", "undo"])
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_then_resumed_or_undone(registry: Registry, point: str, then: str) -> None:

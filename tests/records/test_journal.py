@@ -15,6 +15,7 @@ from provisioner.journal.journal import Journal, stop_requested, unfinished
 from provisioner.journal.step import Step, Work, nothing_to_undo
 from provisioner.model.tables import Operation, OperationState, OperationStep, StepState
 from provisioner.store import Store
+from tests.support.state import make_state
 
 DIED = -signal.SIGKILL
 
@@ -111,7 +112,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     place = Bench(tmp_path)
-    place.journal().store.upgrade()
+    make_state(place.journal().store)
     yield place
     stop_requested.clear()
 
@@ -215,7 +216,7 @@ def test_a_journal_of_another_version_needs_a_hand(bench: Bench) -> None:
     other: tuple[Step[FolderWork], ...] = (STEPS[0], Step("new", make("new"), undo=remove_all), *STEPS[1:])
     operation = bench.operation()
     for act in (bench.journal(other).carry_out, bench.journal(other).take_back):
-        with pytest.raises(NeedsHand, match="another version"):
+        with pytest.raises(NeedsHand, match="whose steps are others"):
             act(operation, bench.work(operation))
     assert bench.files() == {"first.1", "first.2"}
 

@@ -10,6 +10,7 @@ from provisioner.agreement.reminders import CONTACTS, Reminder
 from provisioner.installation import Installation
 from provisioner.model.tables import Agreement, Contact, Mail, MailState, Run, Site, SiteState
 from provisioner.operations.remind import Reminded, remind
+from tests.support.state import make_state
 from tests.support.town import Town
 
 ONE_DAY = timedelta(days=1)
@@ -24,7 +25,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.installation = Installation.described(self.town.inventory)
-        self.installation.store.upgrade()
+        make_state(self.installation.store)
 
     def add(self, *starts: date, alone: int = 0) -> None:
         """Add an agreement per day of ``starts``, signed on that day; the first ``alone`` have one administrator."""

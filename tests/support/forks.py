@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import gc
 import importlib
+import inspect
 import os
 import pickle
 import signal
@@ -25,6 +26,21 @@ from typing import Any, NoReturn
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _OF_THE_INTERPRETER = ("PYTHON", "LC_", "LANG", "TZ")  # variables that it reads at its start
+
+
+# Forked takes the place of a private method of subprocess.Popen: these are its arguments in CPython 3.11 to 3.14. Where
+# they are others, commands are executed, and tests/unit/test_forks.py says so.
+EXECUTE_CHILD = (
+    "self", "args", "executable", "preexec_fn", "close_fds", "pass_fds", "cwd", "env", "startupinfo", "creationflags",
+    "shell", "p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite",
+)  # fmt: skip
+
+
+@cache
+def popen_is_known() -> bool:
+    """Return whether this Python's Popen is one that `Forked` knows."""
+    arguments = tuple(inspect.signature(subprocess.Popen._execute_child).parameters)  # type: ignore[attr-defined]
+    return arguments[: len(EXECUTE_CHILD)] == EXECUTE_CHILD and hasattr(subprocess.Popen, "_close_pipe_fds")
 
 
 class ForkServer:
@@ -65,7 +81,7 @@ def can_fork(environment: dict[str, str]) -> bool:
     def asked(variables: dict[str, str]) -> dict[str, str]:
         return {name: value for name, value in variables.items() if name.startswith(_OF_THE_INTERPRETER)}
 
-    return asked(environment) == asked(dict(os.environ))
+    return popen_is_known() and asked(environment) == asked(dict(os.environ))
 
 
 class Forked(subprocess.Popen[str]):
@@ -75,7 +91,7 @@ class Forked(subprocess.Popen[str]):
         self._server = server
         super().__init__(argv, **options)
 
-    def _execute_child(self, args: list[str], *options: Any) -> None:  # of 3.11 to 3.14: where Popen forks and executes
+    def _execute_child(self, args: list[str], *options: Any) -> None:  # where Popen forks and executes
         cwd, env, pipes = options[4], options[5], options[9:15]
         try:
             self.pid = self._server.begin(args, env, cwd, (pipes[0], pipes[3], pipes[5]))

@@ -1,17 +1,20 @@
 """An operation killed at each of its steps: once each step acted and resumed, or once each is taken back."""
 
 from collections.abc import Callable
-from types import ModuleType
 
+from provisioner.operations.recovery import RECIPES
 from tests.support.town import Town
 
 DIED = -9  # of SIGKILL
 WITH_MIDDLE = {"files", "database", "flip", "edge", "snapshot", "pack", "fetch", "twins", "rehearse", "switch", "lock"}
 
 
-def steps_of(operation: ModuleType) -> list[str]:
-    """Return the steps that an operation lists, as failpoints name them."""
-    return [f"{operation.KIND}.{step.name}" for step in operation.STEPS]
+def steps_of(kind: str) -> list[str]:
+    """Return the steps of a kind of operation, as failpoints name them.
+
+    A test that kills at each of them says so by the mark `kills`: test_suite.py looks that no kind is left out.
+    """
+    return [f"{kind}.{step.name}" for step in RECIPES[kind].steps]
 
 
 def points(steps: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from provisioner.associations import AssociationSpec
 from provisioner.cli.app import main
 from provisioner.installation import Installation
 from provisioner.model.tables import Generation, GenerationState, SiteState
+from tests.support.state import make_state
 from tests.support.town import Town, association
 
 NOON = "2026-11-25T12:00"
@@ -29,7 +30,7 @@ class Registry:
     def __init__(self, folder: Path, *specs: dict[str, Any], **settings: Any) -> None:
         self.town = Town(folder, settings=settings)
         self.installation = Installation.described(self.town.inventory)
-        self.installation.store.upgrade()
+        make_state(self.installation.store)
         with self.installation.store.transaction() as session:
             for spec in specs or (association("kayane", agreement_start="2026-09-15"),):
                 checked = AssociationSpec.model_validate(spec)

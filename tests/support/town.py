@@ -174,11 +174,11 @@ class Town:
         """Return a client of the town's engine, beside `provision`."""
         return docker.DockerClient(base_url=self.engine, timeout=60)
 
-    def is_well(self) -> bool:
-        """Return whether doctor finds nothing: asked again where a busy machine made a page slow."""
+    def is_well(self, *slugs: str) -> bool:
+        """Return whether doctor finds nothing (of ``slugs``): asked again where a busy machine made a page slow."""
         said = ""
         for _ in range(3):
-            said = self.run("doctor", code=None).stdout
+            said = self.run("doctor", *slugs, code=None).stdout
             if said.startswith("all is well"):
                 return True
         sys.stdout.write(said)
@@ -189,10 +189,13 @@ class Town:
         label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={self.namespace}"}
         client = self.docker()
         containers = {container.name or "" for container in client.containers.list(all=True, filters=label)}
+        databases, _, users = self.sql("SHOW DATABASES; SELECT '.'; SELECT user FROM mysql.global_priv").partition(
+            ".\n"
+        )
         return {
             "containers": containers,
-            "databases": set(self.sql("SHOW DATABASES").split()),
-            "users": set(self.sql("SELECT user FROM mysql.global_priv").split()),
+            "databases": set(databases.split()),
+            "users": set(users.split()),
             "directories": {
                 str(path.relative_to(self.data_root))
                 for folder in ("run/sites", "run/activity", "sites")
