@@ -66,6 +66,31 @@ class Council(Section):
         return self
 
 
+class Legal(Section):
+    """What the agreement's document says of the council; what is not given stands there as « [À compléter : …] »."""
+
+    deliberation: Line | None = Field(
+        None, description='What allows the signature: "la délibération n° 2026-12 du 3 mars 2026".'
+    )
+    alsace_moselle: bool = Field(
+        False,
+        description="Associations are under the local law of Bas-Rhin, Haut-Rhin and Moselle, not the law of 1901.",
+    )
+    hosting_place: Line | None = Field(None, description="Where the machines and the backups stand: town and country.")
+    subprocessors: list[Line] = Field(
+        default_factory=list,
+        description="Who else processes the sites' data: name, country, for what; empty for nobody.",
+    )
+    data_protection_officer: Line | None = Field(None, description="How to reach the data protection officer.")
+    notice_mail: MailAddress | None = Field(
+        None, description="Where anybody reports unlawful content; council.mail by default."
+    )
+    erasure_months: Annotated[int, Field(ge=1, le=60)] = Field(
+        12,
+        description="Months after an agreement within which you erase its site and backups; nothing erases them yet.",
+    )
+
+
 class EdgeAddress(Section):
     """Where a host's edge listens."""
 
@@ -314,6 +339,7 @@ class Inventory(Section):
         None, description="SQLAlchemy URL of the state database; SQLite in `state` by default."
     )
     council: Council = Field(description="The council.")
+    legal: Legal = Field(default_factory=Legal, description="What the agreement's document says of the council.")
     domain: HostName = Field(description="Sites are SLUG.DOMAIN unless they have a name of their own.")
     hosts: Annotated[list[Host], Field(min_length=1)] = Field(description="Machines; sites are created on the first.")
     mail: Mail = Field(description="How mails leave.")

@@ -296,20 +296,26 @@ def _state_aid(installation: Installation, year: int, csv: Path | None, json: bo
 def document(
     slug: options.Slug,
     to: Annotated[
-        Path | None, typer.Option(help="PDF file to write; conventions/SLUG/convention.pdf by default.")
+        Path | None, typer.Option(help="Copy it to this PDF file; it is kept as conventions/SLUG/convention.pdf.")
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print it as HTML instead; changes nothing.")] = False,
     start: Annotated[
         datetime | None,
         typer.Option(formats=DAY, help="Of a new agreement instead, by its first day.", show_default=False),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make another beside the one that is there, from today's records.")
+    ] = False,
     inventory: options.Inventory = None,
     json: options.Json = False,
 ) -> None:
     """Make the agreement as a PDF to be signed; from then on it awaits its signature.
 
+    A document that was made is kept as it is, also when its template has changed.
+
     \b
     provision agreement document kayane
+    provision agreement document kayane --again
     provision agreement document kayane --html > kayane.html
     """
     import sys
@@ -319,16 +325,21 @@ def document(
     from provisioner.installation import Installation
     from provisioner.operations import document as operation
 
-    if html and (to is not None or json):
-        raise BadInput("--html prints a page: leave out --to and --json")
+    if html and (to is not None or json or again):
+        raise BadInput("--html prints a page: leave out --to, --again and --json")
     installation = Installation.open(inventory)
     first_day = start.date() if start else None
     if html:
         sys.stdout.write(operation.html(installation, slug, first_day))
         return
-    made = operation.make(installation, slug, to, first_day)
+    made = operation.make(installation, slug, to, first_day, again=again)
     if json:
         output.machine(made)
     else:
-        output.line(f"{slug}: {made.file}")
+        output.line(f"{slug}: {made.file}{', kept as it was made' if made.kept else ''}")
+        if made.newer_template:
+            output.line("a newer template exists than the one that it was made from")
+        if made.kept:
+            command = f"provision agreement document {slug}{f' --start {first_day}' if first_day else ''} --again"
+            output.line(f"for another, from today's records and template: {command}")
         output.line(f"once it is signed: provision agreement sign {slug} --on DATE --copy FILE.pdf")

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,9 @@ from provisioner.errors import BadInput
 from provisioner.model.tables import Mail, SiteState
 from provisioner.operations.agreement import check_signature
 from tests.support.registry import Registry
+from tests.support.texts import COUNCILS
 from tests.support.town import CHECKOUT, association
+from tests.support.typography import faults, visible
 
 NOTICE = ("agreement", "end", "kayane", "--notice", "--by", "Présidence de Kayane", "--on")
 
@@ -420,20 +425,22 @@ DATES = {
     "regart": ("1er janvier 2026", "31 décembre 2028", "31 décembre 2034", "30 septembre 2031"),
 }
 ARTICLES = (
-    "Entre les soussignés",
-    "Objet",
+    "Entre les soussignées",
+    "Objet et nature",
     "Durée et reconduction",
     "Dénonciation",
     "Obligations de la collectivité",
     "Obligations de l’association",
-    "Responsabilité éditoriale",
+    "Contrat d’engagement républicain",
+    "Responsabilité éditoriale et rôle d’hébergeur",
     "Propriété des contenus",
     "Données personnelles",
+    "Responsabilité, assurance et caractère personnel",
     "Réversibilité",
     "Suspension",
     "Résiliation",
     "Valeur de l’aide en nature",
-    "Modification et litiges",
+    "Modification, échanges et litiges",
 )
 
 
@@ -443,7 +450,7 @@ def test_the_document_is_one_to_sign(tmp_path: Path, slug: str) -> None:
     assert registry.agreement("2026-11-25T12:00", slug)["state"] == "draft"
     made = registry.json("agreement", "document", slug)
     reader = PdfReader(made["file"])
-    assert 5 <= len(reader.pages) <= 7
+    assert 5 <= len(reader.pages) <= 8
     text = " ".join("\n".join(page.extract_text() for page in reader.pages).split())
     for words in (*DATES[slug], *ARTICLES, "pour une nouvelle période de trois ans, dans la limite de neuf ans"):
         assert words in text, words
@@ -454,8 +461,119 @@ def test_the_document_is_one_to_sign(tmp_path: Path, slug: str) -> None:
     assert root["/MarkInfo"] == {"/Marked": True}
     assert root["/StructTreeRoot"]
     assert fonts(reader)
+    check_accessible(reader, ARTICLES)
     assert registry.agreement("2026-11-25T12:00", slug)["state"] == "awaiting_signature"
     assert made["sha256"] in registry.run("log", slug)
+
+
+def check_accessible(reader: PdfReader, articles: Sequence[str]) -> None:
+    """Check what PDF/UA-1 asks and a program can see (ISO 14289-1; the clause stands beside each)."""
+    root: Any = reader.root_object
+    xmp = root["/Metadata"].get_object().get_data().decode()
+    assert re.search(r'pdfuaid:part(>|=")1', xmp)  # 5
+    assert bool(root["/ViewerPreferences"]["/DisplayDocTitle"])  # 7.1
+    assert reader.metadata is not None
+    assert str(reader.metadata.title).startswith("Convention de mise à disposition d’un site internet – ")
+    elements = list(walk(root["/StructTreeRoot"]))
+    kinds = Counter(str(element["/S"]) for element in elements)
+    assert set(kinds) <= STANDARD, "7.1: only standard structure types"
+    assert kinds["/H1"] == 1
+    assert [int(kind[2]) for element in elements if (kind := str(element["/S"]))[:2] == "/H"][:2] == [1, 2]  # 7.4
+    assert kinds["/Table"] == kinds["/Caption"] + 1, "each table but that of the signatures says what it holds"
+    heads = {str(element["/ID"]) for element in elements if element["/S"] == "/TH"}
+    for cell in (element for element in elements if element["/S"] == "/TD"):  # 7.5: each is read with what heads it
+        assert {str(head) for head in cell["/A"]["/Headers"]} & heads
+    assert all("/Alt" in element for element in elements if element["/S"] in ("/Figure", "/Formula"))  # 7.3
+    assert all(str(page["/Tabs"]) == "/S" for page in reader.pages if "/Annots" in page)  # 7.18.3
+    assert all(page["/StructParents"] is not None for page in reader.pages)
+    assert bookmarks(reader.outline) >= {*articles}
+    assert not any(key in root for key in ("/OpenAction", "/AA", "/AcroForm"))
+
+
+STANDARD = {
+    *(
+        "/Document",
+        "/Sect",
+        "/Div",
+        "/P",
+        "/H1",
+        "/H2",
+        "/H3",
+        "/L",
+        "/LI",
+        "/Lbl",
+        "/LBody",
+        "/Span",
+        "/Strong",
+        "/Em",
+    ),
+    *("/Table", "/Caption", "/THead", "/TBody", "/TR", "/TH", "/TD", "/NonStruct", "/Part", "/Art", "/Link", "/Title"),
+}
+
+
+def walk(element: Any) -> Iterator[Any]:
+    """Go through the structure of a document, in the order in which it is read out."""
+    children = element.get("/K", [])
+    for child in children if isinstance(children, list) else [children]:
+        found = child.get_object()
+        if isinstance(found, dict) and "/S" in found:
+            yield found
+            yield from walk(found)
+
+
+def bookmarks(outline: Any) -> set[str]:
+    """Return the titles of all bookmarks, without the numbers of articles."""
+    return {
+        title
+        for item in outline
+        for title in (bookmarks(item) if isinstance(item, list) else {re.sub(r"^\d+\s*", "", str(item.title))})
+    }
+
+
+LEGAL = {
+    "deliberation": "la délibération n° 2026-12 du 3 mars 2026",
+    "hosting_place": "Rives (France)",
+    "subprocessors": ["Hébergeur d'Aval (France), sauvegardes"],
+    "data_protection_officer": "dpd@example.org",
+    "notice_mail": "signalements@example.org",
+}
+
+
+@pytest.mark.parametrize("article", COUNCILS)
+def test_the_document_is_french_for_any_council_and_any_association(tmp_path: Path, article: str) -> None:
+    """Typography as in every text, and « À compléter » only where nobody told us (acceptance 3)."""
+    council = COUNCILS[article].model_dump(exclude_none=True)
+    known = {"publication_director": "La présidence", "seat": "4 rue du Stade", "rna": "W751234567"}
+    registry = Registry(
+        tmp_path,
+        association("kayane"),
+        association("regart", name="Reg'art", host_name="regart.example.test"),
+        association("club", name="Allez, le club !", **known),
+        council={**council, "representative": "La présidence"},
+        legal=LEGAL,
+    )
+    names = [
+        *council.values(),
+        *known.values(),
+        *LEGAL["subprocessors"],
+        LEGAL["deliberation"],
+        "Reg'art",
+        "Allez, le club !",
+    ]
+    for slug, missing in (("kayane", 5), ("regart", 5), ("club", 2)):
+        page = registry.run("agreement", "document", slug, "--html")
+        assert faults(visible(page), names) == []
+        assert page.count("[À compléter") == missing, "place and date, and what is not on record"
+        assert COUNCILS[article].in_sentence.the.replace("'", "’") in page.replace("&#39;", "’")
+
+
+def test_the_document_under_the_law_of_alsace_moselle(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, association("kayane"), legal={"alsace_moselle": True})
+    page = visible(registry.run("agreement", "document", "kayane", "--html"))
+    assert "articles\xa021 à 79-III du code civil local" in page
+    assert "registre des associations du tribunal judiciaire" in page
+    assert "régie par la loi du 1er juillet 1901" not in page
+    assert faults(page) == []
 
 
 def fonts(reader: PdfReader) -> set[str]:
@@ -486,6 +604,47 @@ def test_the_council_has_a_template_of_its_own(two: Registry) -> None:
     own.write_text("<p>\n\n{% if %}</p>\n")
     assert "convention.html.j2:3: " in two.run("agreement", "document", "kayane", code=2)
     assert not (own.parent / "kayane").exists()
+
+
+def test_a_document_that_was_made_is_kept_whatever_became_of_its_template(two: Registry) -> None:
+    made = two.json("agreement", "document", "kayane")
+    first = Path(made["file"])
+    handed_over = first.read_bytes()
+    said = two.run("agreement", "document", "kayane")
+    assert "kept as it was made" in said
+    assert "newer template" not in said
+    own = two.town.folder / "conventions" / "convention.html.j2"
+    template = (CHECKOUT / "conventions/convention.html.j2").read_text(encoding="utf-8")
+    own.write_text(template.replace("huit jours", "quinze jours"), encoding="utf-8")
+    said = two.run("agreement", "document", "kayane")
+    assert "a newer template exists" in said
+    assert "provision agreement document kayane --again" in said
+    kept = two.json("agreement", "document", "kayane")
+    assert (kept["file"], kept["sha256"], kept["newer_template"]) == (str(first), made["sha256"], True)
+    assert first.read_bytes() == handed_over
+    copy = two.town.folder / "copy.pdf"
+    two.run("agreement", "document", "kayane", "--to", str(copy))
+    assert copy.read_bytes() == handed_over
+    again = two.json("agreement", "document", "kayane", "--again")
+    assert Path(again["file"]).name == "convention_2.pdf"
+    assert (again["kept"], again["newer_template"]) == (False, False)
+    assert first.read_bytes() == handed_over
+    assert "quinze jours" in " ".join(page.extract_text() for page in PdfReader(again["file"]).pages)
+    assert two.json("agreement", "document", "kayane")["file"] == again["file"]
+    assert "exists, and is another document" in two.run("agreement", "document", "kayane", "--to", str(copy), code=2)
+    assert copy.read_bytes() == handed_over
+    follows = two.json("agreement", "document", "kayane", "--start", "2035-09-15")
+    assert (Path(follows["file"]).name, follows["kept"]) == ("convention-2035-09-15.pdf", False)
+    assert "leave out" in two.run("agreement", "document", "kayane", "--html", "--again", code=2)
+
+
+def test_a_document_made_before_templates_were_recorded_is_kept(two: Registry) -> None:
+    file = two.town.folder / "conventions" / "kayane" / "convention.pdf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"%PDF of an earlier version")
+    kept = two.json("agreement", "document", "kayane")
+    assert (kept["kept"], kept["newer_template"]) == (True, True)
+    assert file.read_bytes() == b"%PDF of an earlier version"
 
 
 def test_the_document_of_an_agreement_to_follow(registry: Registry) -> None:

@@ -172,6 +172,7 @@ def test_numbers_and_amounts_are_written_out() -> None:
             "l'article 28, n° 3, 15 jours, 23 000 €",
             f"l’article{WIDE}28, n°{WIDE}3, 15{WIDE}jours, 23{NARROW}000{WIDE}€",
         ),
+        ("{{ days }} jours, {{ months }} mois", f"{{{{ days }}}}{WIDE}jours, {{{{ months }}}}{WIDE}mois"),
         ("le 31 décembre 2021", f"le 31{WIDE}décembre 2021"),
         (
             "{% if a : b ? c %}{{ 'a ? b' if x else 'd' }}{# e ? #}",
