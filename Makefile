@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo unit test durations acceptance check bench format lock schema clean-demo engine
+.PHONY: help demo unit test durations acceptance check bench format lock schema examples clean-demo engine
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,9 @@ lock: ## Renew the lock files (needs uv)
 
 schema: .venv/runtime ## Write docs/inventory.schema.json and docs/inventory.md from the inventory's types
 	$(BIN)/python docs/inventory-reference.py
+
+examples: .venv/runtime ## Make docs/agreements/*.pdf anew, after a change of the agreement's template
+	$(BIN)/python docs/agreement-examples.py
 
 clean-demo: ## Remove the demonstration: its containers, data and state
 	-docker ps -aq --filter label=provision.namespace=demo | xargs -r docker rm -fv
