@@ -7,7 +7,7 @@ import yaml
 from markupsafe import Markup, escape
 
 from provisioner import render
-from provisioner.inventory import Council
+from provisioner.inventory import Inventory
 from provisioner.model.tables import Site
 from provisioner.typography import typeset
 
@@ -23,12 +23,15 @@ def tagline(profile: str) -> str:
     return str(_description(f"profiles/{profile}.yaml")["tagline"])
 
 
-def rendered(site: Site, council: Council, url: str) -> dict[str, Any]:
+def rendered(site: Site, inventory: Inventory, url: str) -> dict[str, Any]:
     """Return pages, posts, categories, menu and footer as WordPress is to have them."""
     common, profile = _description("kit.yaml"), _description(f"profiles/{site.profile}.yaml")
+    council, policy = inventory.council, inventory.policy
     values = {
         "association": {key: _inert(value) for key, value in site.model_dump().items()},
         "council": {key: _inert(value) for key, value in council.model_dump().items()},
+        "notices": _inert(inventory.legal.notice_mail or council.mail),
+        "log_days": max(policy.activity_log_days, policy.access_log_days),
         "profile": profile,
         "site": {"url": url, "host": site.host_name},
     }

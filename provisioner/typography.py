@@ -20,6 +20,7 @@ _RULES = (
     (re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])"), "’"),
     (re.compile(rf"\b([nN]°){_SPACES}"), rf"\1{WIDE}"),
     (re.compile(rf"\b([aA]rticles?|[lL]igne|[pP]age){_SPACES}(?=\d)"), rf"\1{WIDE}"),
+    (re.compile(rf"\(UE\){_SPACES}(?=\d)"), f"(UE){WIDE}"),
     (re.compile(rf"(?<=\d){_SPACES}(?=000\b)"), NARROW),
     (re.compile(rf"(?:(?<=\d)|\A){_SPACES}(?=(?:ans?|euros?|heures?|jours?|minutes?|mois|€|%)(?:\W|$))"), WIDE),
     (re.compile(rf"\b(1er|\d\d?){_SPACES}(?=(?:{MONTHS})\b)"), rf"\1{WIDE}"),

@@ -99,7 +99,11 @@ def end(
     slug: options.Slug,
     on: Annotated[
         datetime | None,
-        typer.Option(formats=DAY, help="Day of the notice; or first day without agreement.", show_default=False),
+        typer.Option(
+            formats=DAY,
+            help="Day on which the notice was received; or first day without agreement.",
+            show_default=False,
+        ),
     ] = None,
     notice: Annotated[bool, typer.Option("--notice", help="Notice was given: no further term.")] = False,
     by: Annotated[str | None, typer.Option(help="The person who gave notice.", show_default=False)] = None,

@@ -29,7 +29,7 @@ def install_wordpress(work: SiteWork) -> None:
             }
             for person in people
         ],
-        kit=kit.rendered(work.site, settings.inventory.council, work.url),
+        kit=kit.rendered(work.site, settings.inventory, work.url),
         reset_days=settings.inventory.policy.invitation_days,
     )
     with ThreadPoolExecutor(max_workers=1) as beside:

@@ -196,7 +196,7 @@ def test_an_invitation_names_the_association_as_it_is(market: Town) -> None:
     assert len(mails) == 2 * len(SLUGS)
     for mail in mails:
         name = names.get(re.findall(r"\.(\S+)@", mail["To"])[0], PLAIN["name"])
-        assert mail["Subject"] == f"Le site de votre association {name} est prêt"
+        assert mail["Subject"] == f"Le site de votre association «\xa0{name}\xa0» est prêt"
         text = mail.get_body(("plain",))
         assert text is not None
         assert f"« {name} »" in re.sub(r"\s", " ", text.get_content())

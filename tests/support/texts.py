@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioner.inventory import Council
+from provisioner.inventory import Council, Host, Inventory, Mail
 from provisioner.model.tables import Site
 
 COUNCILS = {
@@ -52,6 +53,12 @@ ASSOCIATIONS = {
         publication_director="La présidence",
     ),
 }
+
+
+def inventory_of(council: Council) -> Inventory:
+    """Return the smallest inventory of a council."""
+    hosts = [Host(name="main", data_root=Path("/srv/provision"))]
+    return Inventory(council=council, domain="example.test", hosts=hosts, mail=Mail(sender="site@example.org"))
 
 
 @dataclass(frozen=True)

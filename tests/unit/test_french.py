@@ -18,7 +18,7 @@ from provisioner import kit, render
 from provisioner.french import Name, euros, in_full, in_words, in_years, usual_article
 from provisioner.inventory import Council
 from provisioner.typography import NARROW, WIDE, typeset
-from tests.support.texts import COUNCILS, EACH_PAIR, WHEN, Pair
+from tests.support.texts import COUNCILS, EACH_PAIR, WHEN, Pair, inventory_of
 from tests.support.typography import faults, visible
 
 TEMPLATES = Path("templates")
@@ -26,7 +26,7 @@ TEMPLATES = Path("templates")
 
 @EACH_PAIR
 def test_a_page_of_the_kit_is_french(pair: Pair) -> None:
-    made = kit.rendered(pair.site, pair.council, "https://kayane.example.test")
+    made = kit.rendered(pair.site, inventory_of(pair.council), "https://kayane.example.test")
     labels = re.findall(r'"(?:label|ariaLabel)":"([^"]*)"', made["navigation"] + made["footer"])
     texts = [page["title"] for page in made["pages"]] + [post["title"] for post in made["posts"]] + labels
     texts += [category["name"] for category in made["categories"]] + [kit.tagline(pair.site.profile)]
@@ -173,6 +173,7 @@ def test_numbers_and_amounts_are_written_out() -> None:
             f"l’article{WIDE}28, n°{WIDE}3, 15{WIDE}jours, 23{NARROW}000{WIDE}€",
         ),
         ("{{ days }} jours, {{ months }} mois", f"{{{{ days }}}}{WIDE}jours, {{{{ months }}}}{WIDE}mois"),
+        ("le règlement (UE) 2016/679", f"le règlement (UE){WIDE}2016/679"),
         ("le 31 décembre 2021", f"le 31{WIDE}décembre 2021"),
         (
             "{% if a : b ? c %}{{ 'a ? b' if x else 'd' }}{# e ? #}",

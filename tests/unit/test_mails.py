@@ -84,7 +84,14 @@ def values(name: str) -> dict[str, dict[str, Any]]:
         "end_taken_back": {**known, "url": url, "terminated": False, "ends": None, "term_end": TERM_END},
         "end_taken_back_last": {**known, "url": url, "terminated": True, "ends": CAP_END, "term_end": CAP_END},
         "closing": {**known, **closing, "reason": "last_term", "day": closing["export_until"]},
-        "closing_notice": {**known, **closing, "reason": "notice", "day": closing["export_until"]},
+        "closing_notice": {**known, **closing, "reason": "notice", "by_council": False, "day": closing["export_until"]},
+        "closing_notice_by_council": {
+            **known,
+            **closing,
+            "reason": "notice",
+            "by_council": True,
+            "day": closing["export_until"],
+        },
         "closing_termination": {**known, **closing, "reason": "termination", "day": closing["export_until"]},
         "test": {"council": COUNCIL, "today": date(2028, 7, 1)},
         "incident": {"incident": incident(name), "local": local, "seen_at": WHEN},
@@ -111,6 +118,7 @@ KINDS = sorted(values("Kayane"))
 VARIANTS = {
     "attestation_last": "attestation",
     "closing_notice": "closing",
+    "closing_notice_by_council": "closing",
     "closing_termination": "closing",
     "end_taken_back_last": "end_taken_back",
     "notice_afterwards_council": "notice_afterwards",

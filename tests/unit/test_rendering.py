@@ -15,11 +15,13 @@ from provisioner import kit, render
 from provisioner.associations import PROFILES
 from provisioner.clock import now
 from provisioner.french import in_full
-from provisioner.inventory import Council
+from provisioner.inventory import Council, Legal, Policy
 from provisioner.mail.messages import compose
 from provisioner.model.tables import Contact, Site
+from tests.support.texts import inventory_of
 
 COUNCIL = Council(name="Commune", address="1 place", telephone="01 99 00 00 00", mail="asso@example.org")
+INVENTORY = inventory_of(COUNCIL)
 HOSTILE = "<script>alert(1)</script> & \"x\" 'y' {{7*7}} {page:accueil} [gallery] {% raw %}"
 
 
@@ -38,7 +40,7 @@ def site(name: str = "Kayane", profile: str = "general", **values: Any) -> Site:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_renders_whole(profile: str) -> None:
-    rendered = kit.rendered(site(profile=profile), COUNCIL, "https://kayane.assos.localhost")
+    rendered = kit.rendered(site(profile=profile), INVENTORY, "https://kayane.assos.localhost")
     slugs = {page["slug"] for page in rendered["pages"]}
     for page in rendered["pages"]:
         assert page["parent"] is None or page["parent"] in slugs
@@ -83,8 +85,8 @@ class Tags(HTMLParser):
 
 def test_a_hostile_name_is_text_and_nothing_else() -> None:
     """H5: neither HTML, nor Jinja, nor our placeholders, nor a shortcode of WordPress."""
-    hostile = kit.rendered(site(HOSTILE, seat=HOSTILE, telephone=HOSTILE), COUNCIL, "https://kayane.assos.localhost")
-    plain = kit.rendered(site(seat="a", telephone="b"), COUNCIL, "https://kayane.assos.localhost")
+    hostile = kit.rendered(site(HOSTILE, seat=HOSTILE, telephone=HOSTILE), INVENTORY, "https://kayane.assos.localhost")
+    plain = kit.rendered(site(seat="a", telephone="b"), INVENTORY, "https://kayane.assos.localhost")
     for page, ordinary in zip(hostile["pages"], plain["pages"], strict=True):
         seen, wanted = Tags(), Tags()
         seen.feed(page["content"])
@@ -99,16 +101,33 @@ def test_a_hostile_name_is_text_and_nothing_else() -> None:
 
 def test_the_legal_notice_says_what_the_law_asks() -> None:
     given = {"seat": "2 rue du Port", "telephone": "01 99 11 11 11", "publication_director": "La présidence"}
-    rendered = kit.rendered(site(mail="kayane@example.org", rna="W751234567", **given), COUNCIL, "https://k.test")
+    rendered = kit.rendered(site(mail="kayane@example.org", rna="W751234567", **given), INVENTORY, "https://k.test")
     notice = Tags()
     notice.feed(next(page["content"] for page in rendered["pages"] if page["slug"] == "mentions-legales"))
-    for text in ("Kayane", "kayane@example.org", "W751234567", *given.values(), "Commune", "1 place", "01 99 00 00 00"):
+    for text in (
+        "Kayane",
+        "kayane@example.org",
+        "W751234567",
+        *given.values(),
+        "Commune",
+        "1 place",
+        "01 99 00 00 00",
+        COUNCIL.mail,
+    ):
         assert text in notice.text
     assert notice.text.count("À compléter") == 1, "only the authors of images, which no record knows, are missing"
 
 
+def test_a_page_names_the_days_and_the_address_of_the_inventory() -> None:
+    policy, legal = Policy(access_log_days=200, activity_log_days=400), Legal(notice_mail="signalements@example.org")
+    changed = INVENTORY.model_copy(update={"policy": policy, "legal": legal})
+    pages = {page["slug"]: page["content"] for page in kit.rendered(site(), changed, "https://k.test")["pages"]}
+    assert "conservés 400\xa0jours au plus" in pages["donnees-personnelles"]
+    assert "signalements@example.org" in pages["mentions-legales"]
+
+
 def test_the_legal_notice_shows_what_is_missing() -> None:
-    rendered = kit.rendered(site(), COUNCIL, "https://k.test")
+    rendered = kit.rendered(site(), INVENTORY, "https://k.test")
     notice = next(page["content"] for page in rendered["pages"] if page["slug"] == "mentions-legales")
     assert notice.count("<mark>[À compléter") >= 4
 
