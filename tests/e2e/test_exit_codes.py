@@ -4,6 +4,7 @@ import shlex
 import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.support.doors import add_plugin
@@ -18,6 +19,7 @@ def describe(town: Town, name: str, *slugs: str) -> None:
     (town.folder / name).write_text(text, encoding="utf-8")
 
 
+@pytest.mark.timeout(1800)  # some hundred commands in a row
 def test_every_command_ends_as_the_table_says(empty_town: Town) -> None:
     """One town sees all rows of tests/support/exit_codes.py; docs/exit-codes.md has the rule."""
     town = empty_town

@@ -20,7 +20,7 @@ from tests.support.town import Town
 SLOW, OTHER = "127.0.0.3", "127.0.0.2"
 MIB = 1024 * 1024
 # As templates/edge/nginx.conf.j2 has them.
-CONNECTIONS, BODIES, LARGE_BODIES = 400, 32, 4
+CONNECTIONS, OF_ONE_SITE, BODIES, LARGE_BODIES = 400, 200, 32, 4
 MANY = 8_400  # more than the workers of two processors took before connections were counted
 VIDEO = 64 * MIB
 WAIT = 90  # seconds that something may take on a busy machine
@@ -164,6 +164,18 @@ def test_downloads_hardly_read_cost_no_disk(calm: Town, video: str) -> None:
         rest = b"".join(iter(lambda: downloads[0].recv(MIB), b""))
     wanted = hashlib.sha256((calm.data_root / "sites/lente/media/film.mp4").read_bytes()).digest()
     assert hashlib.sha256(rest.partition(b"\r\n\r\n")[2]).digest() == wanted
+
+
+def test_one_address_does_not_take_all_of_a_site(calm: Town, video: str) -> None:
+    """Its downloads hold connections of the site's own nginx, which has more of them than one address may hold."""
+    with ExitStack() as stack:
+        for _ in range(OF_ONE_SITE):
+            tls = stack.enter_context(visit(calm, SLOW))
+            tls.sendall(request("GET", video))
+            assert status(tls) == 200
+        assert not is_served(calm, SLOW)
+        assert is_served(calm, SLOW, "calme")
+        assert is_served(calm, OTHER)
 
 
 def hold(town: Town, stack: ExitStack, source: str, count: int, length: int) -> list[ssl.SSLSocket]:
