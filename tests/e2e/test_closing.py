@@ -10,6 +10,7 @@ import pytest
 import urllib3
 import yaml
 
+from provisioner import clock
 from provisioner.installation import Installation
 from provisioner.operations import nightly
 from tests.support.doors import install
@@ -196,5 +197,6 @@ def test_a_new_agreement_opens_it_as_it_was(closed: Town, tmp_path: Path) -> Non
     number = after["generation"]
     assert closed.sql(f"SELECT note FROM kayane_{number}.wp_portes ORDER BY id").splitlines() == ["kept", "kept again"]
     assert closed.is_well()
-    statement = closed.json("agreement", "list", "--statement", "2026")
-    assert [item["months"] for item in statement] == [12]
+    today = clock.today()  # on which both signatures were recorded, and the site was online under them
+    statement = closed.json("agreement", "list", "--statement", str(today.year))
+    assert [item["months"] for item in statement] == [13 - today.month]
