@@ -74,7 +74,7 @@ class Legal(Section):
     )
     alsace_moselle: bool = Field(
         False,
-        description="Associations are under the local law of Bas-Rhin, Haut-Rhin and Moselle, not the law of 1901.",
+        description="Bas-Rhin, Haut-Rhin, Moselle: associations of local law; two more holidays.",
     )
     hosting_place: Line | None = Field(None, description="Where the machines and the backups stand: town and country.")
     subprocessors: list[Line] = Field(

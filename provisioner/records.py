@@ -117,13 +117,17 @@ def agreement_state(record: Agreement) -> AgreementState:
 def agreement_reminders(record: Agreement, inventory: Inventory) -> list[Reminder]:
     """Return the reminders of a signed agreement, if nobody ends it: its own dates, the inventory's leads."""
     policy = inventory.policy.agreement.reminders.model_dump_json()
-    return _reminders(record.start, record.term_years, record.terms, record.notice_months, policy)
+    return _reminders(
+        record.start, record.term_years, record.terms, record.notice_months, policy, inventory.legal.alsace_moselle
+    )
 
 
 @lru_cache(maxsize=5000)
-def _reminders(start: date, term_years: int, count: int, notice_months: int, policy: str) -> list[Reminder]:
+def _reminders(
+    start: date, term_years: int, count: int, notice_months: int, policy: str, alsace_moselle: bool
+) -> list[Reminder]:
     periods = _terms(start, term_years, count, notice_months)
-    return reminders(periods, ReminderPolicy.model_validate_json(policy), start)
+    return reminders(periods, ReminderPolicy.model_validate_json(policy), start, alsace_moselle=alsace_moselle)
 
 
 def closing_of(record: Agreement) -> Closing | None:

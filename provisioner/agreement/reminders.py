@@ -56,15 +56,19 @@ class Reminder:
         return f"{self.kind} {self.nominal.year if self.kind == CONTACTS else self.term}"
 
 
-def reminders(periods: Sequence[Term], policy: ReminderPolicy, start: date) -> list[Reminder]:
+def reminders(
+    periods: Sequence[Term], policy: ReminderPolicy, start: date, *, alsace_moselle: bool = False
+) -> list[Reminder]:
     """Return all reminders of an agreement that nobody ends, in the order in which they leave.
 
     What would leave before its own term, or after the day until which it makes sense, is left out. The choice is
     explained before the first notice reminder: earlier than its own day where the notice period calls for it.
+    In ``alsace_moselle``, Good Friday and 26 December are public holidays too.
     """
-    found = [reminder for number, period in enumerate(periods, 1) for reminder in _of_term(number, period, policy)]
+    days = WorkingDays(alsace_moselle)
+    found = [one for number, period in enumerate(periods, 1) for one in _of_term(number, period, policy, days)]
     if policy.contacts_yearly:
-        found += _of_contacts(periods, start)
+        found += _of_contacts(periods, start, days)
     return sorted(found, key=attrgetter("on", "nominal"))
 
 
@@ -82,32 +86,34 @@ def due(of_one_site: Sequence[Reminder], today: date, sent: Collection[str]) -> 
     return []
 
 
-def is_working_day(day: date) -> bool:
-    """Return whether ``day`` is neither Saturday, Sunday nor a public holiday of metropolitan France."""
-    return day.weekday() < 5 and day not in _public_holidays(day.year)
+@dataclass(frozen=True, slots=True)
+class WorkingDays:
+    """The days that are neither Saturday, Sunday nor a public holiday of metropolitan France, or of Alsace-Moselle."""
+
+    alsace_moselle: bool = False
+
+    def holds(self, day: date) -> bool:
+        """Return whether ``day`` is a working day."""
+        return day.weekday() < 5 and day not in _public_holidays(day.year, self.alsace_moselle)
+
+    def before(self, day: date) -> date:
+        """Return ``day``, or the last working day before it."""
+        while not self.holds(day):
+            day -= ONE_DAY
+        return day
+
+    def after(self, day: date) -> date:
+        """Return ``day``, or the first working day after it."""
+        while not self.holds(day):
+            day += ONE_DAY
+        return day
 
 
-@cache
-def working_day_before(day: date) -> date:
-    """Return ``day``, or the last working day before it."""
-    while not is_working_day(day):
-        day -= ONE_DAY
-    return day
-
-
-@cache
-def working_day_after(day: date) -> date:
-    """Return ``day``, or the first working day after it."""
-    while not is_working_day(day):
-        day += ONE_DAY
-    return day
-
-
-def _of_term(number: int, period: Term, policy: ReminderPolicy) -> Iterator[Reminder]:
+def _of_term(number: int, period: Term, policy: ReminderPolicy, working: WorkingDays) -> Iterator[Reminder]:
     by, end = period.notice_by, period.end
 
     def make(kind: str, nominal: date, asks: bool, valid_until: date) -> Iterator[Reminder]:
-        on = working_day_before(nominal) if asks else working_day_after(nominal)
+        on = working.before(nominal) if asks else working.after(nominal)
         if period.start <= nominal and on <= valid_until:
             yield Reminder(kind, number, on, asks, valid_until, nominal)
 
@@ -121,7 +127,7 @@ def _of_term(number: int, period: Term, policy: ReminderPolicy) -> Iterator[Remi
     first = min(notices, key=attrgetter("on"), default=None)
     for months in policy.choice_months:
         nominal = plus_months(end, -months)
-        if first is not None and working_day_before(nominal) >= first.on:
+        if first is not None and working.before(nominal) >= first.on:
             nominal = max(first.nominal - timedelta(AHEAD_DAYS), period.start)
         choice = list(make("choice", nominal, True, by))
         notices = [one for one in notices if not choice or one.on > choice[0].on]
@@ -134,22 +140,22 @@ def _of_term(number: int, period: Term, policy: ReminderPolicy) -> Iterator[Remi
         yield from make("attestation", nominal, False, plus_months(nominal, STALE_MONTHS))
 
 
-def _of_contacts(periods: Sequence[Term], start: date) -> Iterator[Reminder]:
+def _of_contacts(periods: Sequence[Term], start: date, working: WorkingDays) -> Iterator[Reminder]:
     day, year = anniversary(start, 1), 1
     for number, period in enumerate(periods, 1):
         while day <= period.end:
-            on = working_day_before(day)
+            on = working.before(day)
             yield Reminder(CONTACTS, number, on, True, plus_months(day, STALE_MONTHS), day)
             year += 1
             day = anniversary(start, year)
 
 
 @cache
-def _public_holidays(year: int) -> frozenset[date]:
+def _public_holidays(year: int, alsace_moselle: bool) -> frozenset[date]:
     """Return the public holidays of metropolitan France, by its law of today also for years far ahead."""
     from holidays.countries.france import France
 
     class _AnyYear(France):
         end_year = date.max.year  # the library stops at 2100; its rules, Easter included, do not
 
-    return frozenset(_AnyYear(years=year))  # type: ignore[no-untyped-call]
+    return frozenset(_AnyYear(years=year, subdiv="57" if alsace_moselle else None))  # type: ignore[no-untyped-call]

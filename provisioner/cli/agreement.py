@@ -39,8 +39,10 @@ def preview(
 
     place = inventories.find(inventory)
     wanted = inventory is not None or place.exists()
-    policy = inventories.load(place).policy.agreement if wanted else inventories.AgreementPolicy()
-    found = register.preview(policy, start.date(), notice_months)
+    known = inventories.load(place) if wanted else None
+    policy = known.policy.agreement if known else inventories.AgreementPolicy()
+    local = known is not None and known.legal.alsace_moselle
+    found = register.preview(policy, start.date(), notice_months, alsace_moselle=local)
     if json:
         output.machine(found)
         return

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from provisioner import clock, records, runs
 from provisioner.agreement.acts import Giver
-from provisioner.agreement.reminders import CONTACTS, Reminder, due, working_day_after
+from provisioner.agreement.reminders import CONTACTS, Reminder, WorkingDays, due
 from provisioner.agreement.terms import IN_FORCE, AgreementState, last_day, plus_months, term_on
 from provisioner.inventory import Inventory
 from provisioner.mail.messages import Message, compose
@@ -73,7 +73,7 @@ def due_today(session: Session, inventory: Inventory, agreements: Sequence[Agree
     return [
         one
         for one in found
-        if _waits_until(one.reminder, today) is None and records.agreement_state(one.agreement) in IN_FORCE
+        if _waits_until(one.reminder, today, inventory) is None and records.agreement_state(one.agreement) in IN_FORCE
     ]
 
 
@@ -233,12 +233,12 @@ def day_to_leave(session: Session, inventory: Inventory, mail: Mail) -> date | N
     agreement, today = records.agreement(session, mail.site_id), clock.today()
     newest = _newest(records.agreement_reminders(agreement, inventory), today)
     own = next((reminder for reminder in newest if Due(agreement, reminder).matter == mail.matter), None)
-    return _waits_until(own, today) if own else None
+    return _waits_until(own, today, inventory) if own else None
 
 
-def _waits_until(reminder: Reminder, today: date) -> date | None:
+def _waits_until(reminder: Reminder, today: date, inventory: Inventory) -> date | None:
     """Return the next working day, if ``today`` is none and the reminder still makes sense then."""
-    working_day = working_day_after(today)
+    working_day = WorkingDays(inventory.legal.alsace_moselle).after(today)
     return None if today == working_day or reminder.valid_until < working_day else working_day
 
 

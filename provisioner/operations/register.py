@@ -87,7 +87,9 @@ class Aid:
     total: Decimal
 
 
-def preview(policy: AgreementPolicy, start: date, notice_months: int | None = None) -> Preview:
+def preview(
+    policy: AgreementPolicy, start: date, notice_months: int | None = None, *, alsace_moselle: bool = False
+) -> Preview:
     """Return the dates of an agreement that would begin on ``start``.
 
     Raises:
@@ -98,7 +100,7 @@ def preview(policy: AgreementPolicy, start: date, notice_months: int | None = No
         raise BadInput(f"--start {start.isoformat()} lies outside the years {YEARS[0]} to {YEARS[-1]}")
     notice = policy.notice_months if notice_months is None else notice_months
     periods = terms(start, term_years=policy.term_years, count=policy.terms, notice_months=notice)
-    return Preview(start, periods, reminders(periods, policy.reminders, start))
+    return Preview(start, periods, reminders(periods, policy.reminders, start, alsace_moselle=alsace_moselle))
 
 
 def due(installation: Installation, months: int) -> list[Due]:

@@ -14,7 +14,7 @@ import pytest
 from sqlmodel import col, select
 
 from provisioner import records
-from provisioner.agreement.reminders import CONTACTS, is_working_day
+from provisioner.agreement.reminders import CONTACTS, WorkingDays
 from provisioner.errors import BadInput, NeedsHand
 from provisioner.installation import Installation
 from provisioner.mail import outbox
@@ -253,7 +253,7 @@ def test_ten_years(fleet: Fleet, count: int) -> None:
                 one.notice_on = notice[one.id]
                 fleet.change(one, notice_on=one.notice_on, notice_ends=records.agreement_terms(one)[0].end)
         most = max(most, len(fleet.night(day).queued))
-    runs = [day for day in nights if is_working_day(day)]
+    runs = [day for day in nights if WorkingDays().holds(day)]
     wanted = set()
     for one in all_of_them:
         until = notice.get(one.id, date.max)
@@ -264,7 +264,7 @@ def test_ten_years(fleet: Fleet, count: int) -> None:
     assert not {day for _, _, day in left} & week
     assert {mail.state for mail in mails} == {MailState.SENT}
     assert len(fleet.files()) == len(mails) == len({(mail.matter, mail.contact_id) for mail in mails})
-    assert all(is_working_day(mail.sent_at.date()) for mail in mails if mail.sent_at)
+    assert all(WorkingDays().holds(mail.sent_at.date()) for mail in mails if mail.sent_at)
     lines = sorted(f"{mail.sent_at:%Y-%m-%d} {mail.matter} {mail.contact_id}" for mail in mails)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     print(f"\n{count} agreements, ten years: {len(mails)} mails, {dict(Counter(fleet.kinds()))}, at most {most} "

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.agreement.reminders import Reminder, ReminderPolicy, due, is_working_day, reminders
+from provisioner.agreement.reminders import Reminder, ReminderPolicy, WorkingDays, due, reminders
 from provisioner.agreement.terms import Term, terms
 from tests.support.dates import DAY, DAYS, NOTICE, later
 
@@ -42,7 +42,7 @@ def test_working_days_until_2110() -> None:
     """The library itself stops at 2100. (It has no Pentecost Monday from 2005 to 2007, when it was worked.)"""
     day = date(2008, 1, 1)
     while day.year <= 2110:
-        assert is_working_day(day) == working(day), day
+        assert WorkingDays().holds(day) == working(day), day
         day += DAY
 
 
@@ -194,3 +194,14 @@ def test_no_reminder_of_the_last_term_before_it_began(years: int) -> None:
     periods = terms(start, term_years=years, count=2, notice_months=3)
     for reminder in reminders(periods, ReminderPolicy(), start):
         assert reminder.nominal >= periods[reminder.term - 1].start
+
+
+def test_alsace_moselle_has_two_holidays_of_its_own() -> None:
+    good_friday, second_day = date(2026, 4, 3), date(2028, 12, 26)
+    assert [WorkingDays().holds(day) for day in (good_friday, second_day)] == [True, True]
+    assert [WorkingDays(alsace_moselle=True).holds(day) for day in (good_friday, second_day)] == [False, False]
+    start = date(2026, 3, 26)  # the notice deadline is 25 December 2028: renewed on the 26th, a Tuesday
+    periods, _ = plan(start)
+    planned = [reminders(periods, ReminderPolicy(), start, alsace_moselle=local) for local in (False, True)]
+    days = [next(one.on for one in found if one.kind == "renewed") for found in planned]
+    assert days == [second_day, date(2028, 12, 27)]
