@@ -119,10 +119,12 @@ def _go_on(installation: Installation, subject: str, progress: Progress, *, back
         work.end_leftovers()
         if backwards or undoing:
             journal.take_back(operation, work)
-            return f"{operation.kind} undone"
-        journal.carry_out(operation, work)
+            ended = f"{operation.kind} undone"
+        else:
+            journal.carry_out(operation, work)
+            ended = f"{operation.kind} succeeded"
     outbox.deliver_due(installation)
-    return f"{operation.kind} succeeded"
+    return ended
 
 
 def _unfinished(installation: Installation, subject: str) -> Operation:

@@ -285,7 +285,13 @@ def test_the_aid_counts_from_when_the_site_was_online_under_a_signature(registry
             date(2026, 6, 20),
             date(2026, 7, 2),
         )
-    assert [item["months"] for item in registry.json("agreement", "list", "--statement", "2026")] == [6]
+        agreement.terminated_on = date(2026, 10, 1)
+    assert [item["months"] for item in registry.json("agreement", "list", "--statement", "2026")] == [3]
+    with registry.installation.store.transaction() as session:
+        following = records.new_agreement(registry.installation.inventory, agreement.site_id, date(2026, 10, 1))
+        following.signed_on, following.online_on = date(2026, 9, 1), date(2026, 11, 2)
+        session.add(following)
+    assert [item["months"] for item in registry.json("agreement", "list", "--statement", "2026")] == [5]
 
 
 def test_the_end_of_nine_years_is_planned_from_the_last_term_on_and_waits_for_a_person(registry: Registry) -> None:
