@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import col, select
 
 from provisioner import clock, records
-from provisioner.agreement.reminders import CONTACTS, Reminder, is_working_day
+from provisioner.agreement.reminders import CONTACTS, Reminder, WorkingDays
 from provisioner.errors import NeedsHand
 from provisioner.mail import outbox
 from provisioner.model.tables import Agreement, MailState
@@ -128,7 +128,7 @@ def check(fleet: Fleet, planned: dict[int, list[Reminder]], good: list[date]) ->
             left[int(number), key].append(mail.sent_at)
         else:
             assert mail.state is MailState.WITHDRAWN, "no mail is left over, none is dead"
-    working = [day for day in good if is_working_day(day)]
+    working = [day for day in good if WorkingDays().holds(day)]
     missing = []
     for agreement, reminders in planned.items():
         of_dates = [r for r in reminders if r.kind != CONTACTS]
@@ -140,7 +140,7 @@ def check(fleet: Fleet, planned: dict[int, list[Reminder]], good: list[date]) ->
             if sent:
                 (day,) = sent
                 assert r.on <= day <= r.valid_until, (agreement, r.key, day)
-                assert is_working_day(day) or r.valid_until - day < timedelta(days=4), (agreement, r.key, day)
+                assert WorkingDays().holds(day) or r.valid_until - day < timedelta(days=4), (agreement, r.key, day)
                 assert day <= first + timedelta(days=4), f"{agreement} {r.key} left on {day}, it could on {first}"
             elif first <= r.valid_until and first <= LAST - timedelta(days=7) and not newer:
                 missing.append((agreement, r.key, r.on, first))
