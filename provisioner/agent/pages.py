@@ -29,15 +29,19 @@ SECONDS = 60
 _CORE = "/wp-includes/"
 _CONTENT = "/wp-content/"
 _NO_PAGE = re.compile(r"^/(?:wp-|xmlrpc)|/(?:feed|embed|trackback)/")
-# Comments, then elements whose text is no markup, then tags; possessive, so that no page makes it slow.
+# No page makes these slow (tests/unit/test_pages.py): repetitions are possessive, and what begins and never ends goes
+# on to the end of the page, as it does for a browser, instead of being looked for again from each beginning.
+_IN_TAG = r"(?:[^>\"']++|\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z))*+"
+# Comments, then elements whose text is no markup, then tags.
 _PIECE = re.compile(
-    r"<!--.*?-->|<(script|style|textarea)\b((?:[^>\"']|\"[^\"]*\"|'[^']*')*+)>(.*?)</\1\s*>"
-    r"|<[a-z](?:[^>\"']|\"[^\"]*\"|'[^']*')*+>",
+    r"<!--.*?(?:-->|\Z)"
+    rf"|<(script|style|textarea)\b({_IN_TAG})(?:>(.*?)(</\1\s*+>|\Z)|\Z)"
+    rf"|<[a-z]{_IN_TAG}(?:>|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-_ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)(\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s\"'>]+)")
-_URL = re.compile(r"url\(\s*(\"[^\"]*\"|'[^']*'|[^)\s]*)\s*\)", re.IGNORECASE)
-_IMPORT = re.compile(r"(@import\s+)(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"(?<![^\s\"'<>/=])([^\s\"'<>/=]++)(\s*+=\s*+)(\"[^\"]*+\"|'[^']*+'|[^\s\"'>]++)")
+_URL = re.compile(r"url\(\s*+(\"[^\"]*+\"|'[^']*+'|[^()\s\"']*+)\s*+\)", re.IGNORECASE)
+_IMPORT = re.compile(r"(@import\s++)(\"[^\"]*+\"|'[^']*+')", re.IGNORECASE)
 _REL = re.compile(r"\brel\s*=\s*[\"']?([^\"'>]+)", re.IGNORECASE)
 # They name what only a server answers: interfaces, feeds, other forms of the same page.
 _DROPPED_LINKS = frozenset({"alternate", "edituri", "https://api.w.org/", "modulepreload", "pingback", "shortlink",
@@ -227,7 +231,7 @@ def _each_link(text: str, change: Change) -> str:
         whole = match[0]
         if whole.startswith("<!--"):
             return whole
-        if match[1]:
+        if match[1] and match[3] is not None:
             return _with_text(match, attribute, change)
         if whole[:5].lower() == "<link":
             rel = _REL.search(whole)
@@ -244,7 +248,7 @@ def _with_text(match: re.Match[str], attribute: Callable[[re.Match[str]], str], 
     if kind == "script" and _SERVED_SCRIPTS.search(match[2]):
         return ""
     text = _restyled(match[3], change) if kind == "style" else match[3]
-    return f"<{match[1]}{_ATTRIBUTE.sub(attribute, match[2])}>{text}</{match[1]}>"
+    return f"<{match[1]}{_ATTRIBUTE.sub(attribute, match[2])}>{text}{match[4]}"
 
 
 def _candidate(part: str, change: Change) -> str:
