@@ -47,6 +47,6 @@ class Irrevocable(ProvisionError):
 
 
 class Interrupted(ProvisionError):
-    """Ctrl-C or SIGTERM arrived between two steps."""
+    """Ctrl-C or SIGTERM asked to stop: between two steps, or while a step waited for a host."""
 
     exit_code = 130

@@ -28,6 +28,7 @@ import docker  # noqa: E402
 from docker.errors import APIError, NotFound  # noqa: E402
 from docker.types import LogConfig, Mount  # noqa: E402
 
+from provisioner.adapters import under_way  # noqa: E402
 from provisioner.adapters.archive import pack, unpack  # noqa: E402
 from provisioner.adapters.engine import TRANSIENT, Engine, receive  # noqa: E402
 
@@ -199,12 +200,19 @@ class DockerHost:
 
         Raises:
             ProvisionError: it did not end within ``seconds``, somebody removed it, or its image is missing.
+            Interrupted: a signal asked to stop meanwhile.
 
         """
         one_shot = _of_its_own(one_shot)
+        with under_way.waited_for(one_shot.name, lambda: self._engine.kill(one_shot.name)) as waited:
+            return self._run(one_shot, seconds, waited)
+
+    def _run(self, one_shot: OneShot, seconds: float, waited: under_way.OneShotUnderWay) -> Outcome:
         self.launch(one_shot)
         try:
+            waited.require_wanted()
             exit_code = self._wait(one_shot.name, seconds)
+            waited.require_wanted()
             output = self.said(one_shot.name)
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
             wanted = exit_code == 0 and one_shot.collect

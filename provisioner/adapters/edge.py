@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import urllib3
 from cryptography import x509
 
 from provisioner import render
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.agent.sockets import Answer, ask
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Inventory
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from provisioner.adapters.authority import Authority, Certificate
 
 RELOAD_SECONDS = 10
-ANSWER_SECONDS = 15
+ANSWER_SECONDS = 15  # from the connection to the last byte
+LARGEST_PAGE = 8 << 20  # bytes
 KEPT_REVISIONS = 5
 _INSTALLING = "edge-install"
 _POINT = 'set -eu; ln -sfn "conf/$1" /edge/next; mv -T /edge/next /edge/current; sync /edge'
@@ -204,25 +205,24 @@ def certificate_end(host: DockerHost, host_name: str) -> datetime:
     return x509.load_der_x509_certificate(shown).not_valid_after_utc
 
 
-def fetch(host: DockerHost, host_name: str, root: Path, path: str = "/") -> urllib3.BaseHTTPResponse:
+def fetch(host: DockerHost, host_name: str, root: Path, path: str = "/") -> Answer:
     """Ask the edge for a page over HTTPS as a visitor would, certificate checked, redirects not followed.
 
     Raises:
-        ProvisionError: no connection, a certificate that does not hold, or no answer within 15 s.
+        ProvisionError: no connection, a certificate that does not hold, no whole answer within 15 s, or one of more
+            than 8 MiB.
 
     """
-    settings = host.settings
-    with urllib3.HTTPSConnectionPool(
-        settings.probe_address,
-        settings.edge.https_port,
-        server_hostname=host_name,
-        assert_hostname=host_name,
-        ca_certs=str(root),
-        timeout=ANSWER_SECONDS,
-        retries=False,
-    ) as pool:
-        port = "" if settings.edge.https_port == 443 else f":{settings.edge.https_port}"
-        try:
-            return pool.request("GET", path, headers={"Host": f"{host_name}{port}"}, redirect=False)
-        except urllib3.exceptions.HTTPError as error:
-            raise ProvisionError(f"https://{host_name}{port}{path}: {error}", "provision doctor") from None
+    port = host.settings.edge.https_port
+    netloc = host_name if port == 443 else f"{host_name}:{port}"
+    until = time.monotonic() + ANSWER_SECONDS
+    context = ssl.create_default_context(cafile=str(root))
+    try:
+        with (
+            socket.create_connection((host.settings.probe_address, port), timeout=ANSWER_SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=host_name) as encrypted,
+        ):
+            left = max(until - time.monotonic(), 0.001)
+            return ask(encrypted, "GET", path, {"Host": netloc}, most=LARGEST_PAGE, seconds=left)
+    except OSError as error:
+        raise ProvisionError(f"https://{netloc}{path}: {error}", "provision doctor") from None

@@ -111,6 +111,19 @@ class Engine:
         except (*TRANSIENT, DockerException) as error:
             raise self._silent(error) from error
 
+    def kill(self, container: str) -> None:
+        """End a container at once, over a connection of its own: whoever waits for it keeps theirs.
+
+        Raises:
+            ProvisionError: it does not run, or the engine does not answer.
+
+        """
+        try:
+            with contextlib.closing(_connect(self._host, timeout=PING_SECONDS)) as api:
+                api.kill(container)
+        except (*TRANSIENT, DockerException) as error:
+            raise ProvisionError(f"host {self._host.name}: {container}: {error}") from None
+
     def execute(self, container: str, argv: Sequence[str], user: str) -> Outcome:
         """Run a short, idempotent command in a running container, and return all that it printed.
 

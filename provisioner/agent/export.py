@@ -1,7 +1,7 @@
 """What an association takes along: a dump without keys, its administrators, and one archive of all it owns."""
 
+import contextlib
 import csv
-import errno
 import hashlib
 import os
 import re
@@ -188,14 +188,11 @@ def _text(path: Path) -> str:
 
 def _add(zipped: zipfile.ZipFile, name: str, path: Path) -> str | None:
     """Add a file as it is read; return its SHA-256, or None when it is gone."""
-    try:
-        # A link that took its place meanwhile is not followed.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(files.opened(path))  # a link that took its place meanwhile is not followed
+        except (FileNotFoundError, files.NoFile):
             return None
-        raise
-    with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(file.fileno())
         entry = zipfile.ZipInfo(name, max(time.gmtime(state.st_mtime)[:6], (1980, 1, 1, 0, 0, 0)))
         entry.external_attr = (stat.S_IFREG | 0o644) << 16

@@ -1,9 +1,13 @@
 """The association's files, as they lie in wp-content: counted, sampled, put in their places."""
 
+import contextlib
+import errno
 import hashlib
+import io
 import os
 import random
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,12 +48,39 @@ def describe(content: Path, seed: int) -> ContentFacts:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or "gone"."""
+    """Return the SHA-256 of a regular file, "gone", or "no file" of a FIFO, a device or a link, which is not opened."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "gone"
+    except NoFile:
+        return "no file"
+
+
+class NoFile(OSError):
+    """What was expected to be a regular file is something else."""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file of the association's for a block; a FIFO that took its place never makes us wait.
+
+    Raises:
+        NoFile: it is something else, or a link.
+        OSError: it cannot be opened.
+
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise NoFile(error.errno, "it is no regular file", str(path)) from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NoFile(errno.EINVAL, "it is no regular file", str(path))
+        yield file
 
 
 def place(fetched: Path, content: Path, media: Path, owner: int) -> None:

@@ -5,26 +5,28 @@ WordPress itself is fetched with them.
 """
 
 import html
-import http.client
 import json
 import posixpath
 import re
 import shutil
-import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from provisioner.agent import files
 from provisioner.agent.export import PAGES, STAGING, WORDPRESS
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import CopiedPages, CopyPages
+from provisioner.agent.sockets import TooLong, ask_at
 
-SOCKET = "/run/site/http.sock"
+SOCKET = Path("/run/site/http.sock")
 MOST = 5000  # pages; the front page and the published ones come first
-LARGEST = 64 << 20  # bytes of one page or asset
-SECONDS = 60
+LARGEST = 16 << 20  # bytes of one page or asset
+SECONDS = 60  # for one of them, whole
+ALL_BYTES, ALL_SECONDS = 4 << 30, 2 * 3600
 # Of WordPress itself pages show only what lies here; wp-content is in the archive already.
 _CORE = "/wp-includes/"
 _CONTENT = "/wp-content/"
@@ -51,11 +53,31 @@ _LINKS = frozenset({"href", "src", "poster", "data", "data-src"})
 _SERVED_SCRIPTS = re.compile(r"\btype\s*=\s*[\"']?(?:module|importmap|speculationrules)", re.IGNORECASE)
 
 
-class _Socket(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(SECONDS)
-        self.sock.connect(SOCKET)
+class _Site:
+    """The site, asked over its socket; what it says in all is bounded too."""
+
+    def __init__(self, host: str) -> None:
+        self._host, self._left, self._until = host, ALL_BYTES, time.monotonic() + ALL_SECONDS
+
+    def fetch(self, path: str) -> tuple[str, bytes]:
+        """Return type and body of what lies at ``path``; an empty type when it is not there, elsewhere or too large.
+
+        Raises:
+            Fault: the site does not answer, or said too much already.
+
+        """
+        try:
+            answer = ask_at(SOCKET, "GET", path, {"Host": self._host}, most=LARGEST, seconds=SECONDS)
+        except TooLong:
+            return "", b""
+        except OSError as error:
+            raise Fault(f"the site does not answer {path}: {error}") from None
+        self._left -= len(answer.body)
+        if self._left < 0:
+            raise Fault(f"its pages have more than {ALL_BYTES >> 30} GiB")
+        if time.monotonic() > self._until:
+            raise Fault(f"its pages did not come within {ALL_SECONDS // 60} minutes")
+        return ("", b"") if answer.status != 200 else (answer.headers.get_content_type(), answer.body)
 
 
 @dataclass
@@ -104,19 +126,19 @@ def copy(request: CopyPages) -> CopiedPages:
     root = STAGING / PAGES
     shutil.rmtree(root, ignore_errors=True)
     site = _Copy(request.url.rstrip("/"))
-    listed = json.loads((STAGING / WORDPRESS / "pages.json").read_text())
+    listed = _listed()
     for address in (f"{site.url}/", *listed):
         path = site.path(address, "/")
         if path is not None:
             site.want_page(path)
     wanted = set(site.pages)
-    link = _Socket(urlsplit(site.url).netloc, timeout=SECONDS)
+    link = _Site(urlsplit(site.url).netloc)
     texts: dict[str, None] = {}
     missing: list[str] = []
     queue = list(site.pages)
     while queue:
         path = queue.pop(0)
-        kind, body = _fetch(link, path)
+        kind, body = link.fetch(path)
         if kind.startswith("text/html"):
             known = len(site.pages)
             _remember(root, path, body)
@@ -135,21 +157,6 @@ def copy(request: CopyPages) -> CopiedPages:
         file = _file(root, path)
         file.write_text(_relative(site, file.read_text(errors="replace"), path, assets))
     return CopiedPages(len(texts), len(site.left_out), lost)
-
-
-def _fetch(link: _Socket, path: str) -> tuple[str, bytes]:
-    """Return type and body of what lies at ``path``; an empty type when it is not there, or elsewhere."""
-    try:
-        link.request("GET", path, headers={"Host": link.host, "Accept-Encoding": "identity"})
-        answer = link.getresponse()
-        body = answer.read(LARGEST + 1)
-    except (OSError, http.client.HTTPException) as error:
-        link.close()
-        raise Fault(f"the site does not answer {path}: {error}") from None
-    if answer.status != 200 or len(body) > LARGEST:
-        link.close()
-        return "", b""
-    return answer.headers.get_content_type(), body
 
 
 def _remember(root: Path, path: str, body: bytes) -> None:
@@ -172,13 +179,26 @@ def _look(site: _Copy, address: str, page: str) -> str | None:
     return None
 
 
-def _fetch_assets(link: _Socket, root: Path, site: _Copy) -> set[str]:
+def _listed() -> list[str]:
+    """Return the addresses that the site's own program listed, in a directory that is the site's to write."""
+    try:
+        with files.opened(STAGING / WORDPRESS / "pages.json") as file:
+            content = file.read(LARGEST + 1)
+        listed = json.loads(content) if len(content) <= LARGEST else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Fault(f"the site's list of its pages: {error}") from None
+    if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
+        raise Fault("the site's list of its pages is none")
+    return listed
+
+
+def _fetch_assets(link: _Site, root: Path, site: _Copy) -> set[str]:
     """Fetch what pages show of WordPress itself, and what its style sheets show in turn; return what is there."""
     there: set[str] = set()
     queue = sorted(site.assets)
     while queue:
         path = queue.pop()
-        kind, body = _fetch(link, path)
+        kind, body = link.fetch(path)
         if not kind or kind == "text/html":
             continue
         _remember(root, path, body)

@@ -4,8 +4,6 @@ What the new version explains by itself (generator, asset versions, markup that 
 are status, title, the words that a reader sees, the assets that a page names, and what must never be on a page.
 """
 
-import contextlib
-import http.client
 import re
 import time
 from collections import Counter
@@ -17,12 +15,14 @@ from urllib.parse import urljoin, urlsplit
 
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import ComparePages, Comparison, Twin
-from provisioner.agent.sockets import SOCKETS, Unix
+from provisioner.agent.sockets import SOCKETS, ask_at
 
-FETCHERS = 3  # requests to one twin at a time
+FETCHERS = 4  # pages compared at a time: no more of them are held
 READY_SECONDS = 30  # until a twin answers for the first time
-ANSWER_SECONDS = 60  # of one page
-ASSETS = 150  # of one twin, all pages together
+ANSWER_SECONDS = 60  # of one page, whole
+ASSET_SECONDS = 20
+LARGEST = 2 << 20  # bytes of one page
+ASSETS = 150  # of one page, and of one twin
 LOST_WORDS = 0.02  # share of a page's words that may go: labels that the new version words differently
 # What core's own pages say is worded anew by each version; there the rest is compared.
 WORDED_BY_CORE = re.compile(r"/wp-(?:admin|login|json)|/feed/|[?&]s=")
@@ -59,7 +59,7 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.title = ""
-        self.words: list[str] = []
+        self.words: Counter[str] = Counter()
         self.assets: list[str] = []
         self._silent, self._in_title = 0, False
 
@@ -70,7 +70,7 @@ class _Reader(HTMLParser):
         named = given.get("src") if tag in ("img", "script") else None
         if tag == "link" and "stylesheet" in (given.get("rel") or ""):
             named = given.get("href")
-        if named:
+        if named and len(self.assets) < ASSETS:
             self.assets.append(named)
 
     def handle_endtag(self, tag: str) -> None:
@@ -81,7 +81,7 @@ class _Reader(HTMLParser):
         if self._in_title:
             self.title += data
         elif not self._silent:
-            self.words += data.split()
+            self.words.update(data.split())
 
 
 def read(status: int, kind: str, text: str, location: str = "") -> Page:
@@ -90,9 +90,9 @@ def read(status: int, kind: str, text: str, location: str = "") -> Page:
     if "html" in kind:
         reader = _Reader()
         reader.feed(text)
-        page.title, page.words, page.assets = reader.title.strip(), Counter(reader.words), reader.assets
+        page.title, page.words, page.assets = reader.title.strip(), reader.words, reader.assets
     elif "xml" in kind:
-        page.words = Counter(re.sub(r"<[^>]+>", " ", text).split())
+        page.words = Counter(re.sub(r"<[^<>]+>", " ", text).split())
     return page
 
 
@@ -111,11 +111,10 @@ def rehearse(request: ComparePages) -> Comparison:
             raise Fault(f"the twin that stays as it is: {silent}")
         if mute:
             return Comparison([mute], 0)
-        before, after = pool.map(lambda twin: twin.pages(paths), twins)
-        found = [difference for path in paths for difference in differences(path, before[path], after[path])]
-        missing, missing_now = pool.map(
-            lambda twin, pages: twin.missing_assets(pages), twins, (before.values(), after.values())
-        )
+        with ThreadPoolExecutor(FETCHERS) as several:
+            compared = several.map(lambda path: differences(path, *(twin.page(path) for twin in twins)), paths)
+            found = [difference for of_page in compared for difference in of_page]
+        missing, missing_now = pool.map(_Twin.missing_assets, twins)
     found += [f"{asset}: is missing" for asset in sorted(missing_now - missing)]
     return Comparison(found, len(paths))
 
@@ -160,6 +159,7 @@ class _Twin:
 
     def __init__(self, host: str, twin: Twin) -> None:
         self.host, self.number, self.cookie = host, twin.number, twin.cookie
+        self._named: set[str] = set()  # paths of this site's assets that its pages name
 
     def silence(self) -> str:
         """Wait until the twin answers; return what it does instead, if it does not."""
@@ -172,35 +172,34 @@ class _Twin:
                 return f"{said}, {READY_SECONDS} s after its start"
             time.sleep(0.1)
 
-    def pages(self, paths: list[str]) -> dict[str, Page]:
-        with ThreadPoolExecutor(FETCHERS) as pool:
-            return dict(zip(paths, pool.map(self._page, paths), strict=True))
+    def page(self, path: str) -> Page:
+        """Return what lies at ``path``, after taking note of the assets that it names."""
+        page = read(*self._ask("GET", path))
+        self._named.update(address for asset in page.assets if (address := self._own(asset)) is not None)
+        return page
 
-    def missing_assets(self, pages: Any) -> set[str]:
+    def _own(self, asset: str) -> str | None:
+        try:
+            address = urlsplit(urljoin(f"https://{self.host}/", asset))
+        except ValueError:
+            return None
+        return address.path if address.netloc == self.host else None
+
+    def missing_assets(self) -> set[str]:
         """Return the paths of this site's assets that its pages name and that it does not have."""
-        named = {
-            address.path
-            for page in pages
-            for asset in page.assets
-            if (address := urlsplit(urljoin(f"https://{self.host}/", asset))).netloc == self.host
-        }
-        chosen = sorted(named)[:ASSETS]
+        chosen = sorted(self._named)[:ASSETS]
         with ThreadPoolExecutor(FETCHERS) as pool:
-            statuses = pool.map(lambda path: self._ask("HEAD", path)[0], chosen)
+            statuses = pool.map(lambda path: self._ask("HEAD", path, ASSET_SECONDS)[0], chosen)
         return {path for path, status in zip(chosen, statuses, strict=True) if status >= 400}
-
-    def _page(self, path: str) -> Page:
-        return read(*self._ask("GET", path))
 
     def _ask(self, method: str, path: str, seconds: float = ANSWER_SECONDS) -> tuple[int, str, str, str]:
         headers = {"Host": self.host}
         if path.startswith("/wp-admin/"):  # whoever reads a page is not logged in
             headers["Cookie"] = self.cookie
-        with contextlib.closing(Unix(SOCKETS / str(self.number) / "http.sock", seconds=seconds)) as link:
-            try:
-                link.request(method, path, headers=headers)
-                answer = link.getresponse()
-                text = answer.read().decode(errors="replace")
-            except (OSError, http.client.HTTPException) as error:
-                return 0, "", f"no answer: {error}", ""
-            return answer.status, answer.getheader("Content-Type", ""), text, answer.getheader("Location", "")
+        place = SOCKETS / str(self.number) / "http.sock"
+        try:
+            answer = ask_at(place, method, path, headers, most=LARGEST, seconds=seconds)
+        except OSError as error:
+            return 0, "", f"no answer: {error}", ""
+        kind, location = (answer.headers.get(name, "") for name in ("Content-Type", "Location"))
+        return answer.status, kind, answer.text, location

@@ -7,7 +7,6 @@ again after a power cut. Exit codes: 0 the copy serves, 3 what served serves.
 """
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -22,10 +21,11 @@ import pymysql
 from provisioner.agent import copying, database
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import Switch, SwitchEvent
-from provisioner.agent.sockets import SOCKETS, Unix
+from provisioner.agent.sockets import SOCKETS, ask_at
 
 FROZEN = "frozen"  # beside a generation's socket: closes the gate in its image
 STEP = 0.02  # seconds between two looks
+STATUS_BYTES, STATUS_SECONDS = 1 << 20, 5.0  # of what php-fpm says of its requests
 CONNECTIONS_SECONDS = 2.0  # how long a page that is being read may keep its connection
 THAWED = 3
 
@@ -157,15 +157,16 @@ def _wait_for_requests(request: Switch, began: float) -> None:
 
 def _longest_request(number: int) -> float:
     """Return for how many seconds the longest request that is under way has been running; 0 when there is none."""
-    with contextlib.closing(Unix(SOCKETS / str(number) / "http.sock", seconds=5)) as link:
-        try:
-            link.request("GET", "/.provision/requests?json&full")
-            processes = json.loads(link.getresponse().read())["processes"]
-        except (FileNotFoundError, ConnectionError):
-            return 0.0  # a site that does not run has no requests
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _Over(f"php-fpm does not say which requests are under way: {error}") from None
-    return max((one["request duration"] / 1e6 for one in processes if one["state"] != "Idle"), default=0.0)
+    place, path = SOCKETS / str(number) / "http.sock", "/.provision/requests?json&full"
+    try:
+        answer = ask_at(place, "GET", path, {"Host": "localhost"}, most=STATUS_BYTES, seconds=STATUS_SECONDS)
+        processes = json.loads(answer.body)["processes"]
+        return max((one["request duration"] / 1e6 for one in processes if one["state"] != "Idle"), default=0.0)
+    except (FileNotFoundError, ConnectionError):
+        return 0.0  # a site that does not run has no requests
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        said = str(error) or type(error).__name__
+        raise _Over(f"php-fpm does not say which requests are under way: {said[:200]}") from None
 
 
 def _forbid_writes(request: Switch) -> None:

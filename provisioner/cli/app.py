@@ -96,10 +96,15 @@ def _fail(error: ProvisionError) -> NoReturn:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """Ask running operations to stop between two steps; a second signal stops at once."""
+    """Ask running operations to stop, and end the one-shots that a step waits for; a second signal stops at once."""
     journal = sys.modules.get("provisioner.journal.journal")
+    one_shots = sys.modules.get("provisioner.adapters.under_way")
     if journal is None or journal.stop_requested.is_set() or not journal.operations_running():
         sys.stderr.write("provision: interrupted\n")
+        if one_shots is not None:
+            one_shots.stop(everything=True, wait=True)
         os._exit(128 + number)
     journal.stop_requested.set()
-    sys.stderr.write("provision: stopping after the step under way; once more to stop at once (resumable)\n")
+    if one_shots is not None:
+        one_shots.stop(everything=False, wait=False)
+    sys.stderr.write("provision: stopping the step under way; once more to stop at once (resumable)\n")

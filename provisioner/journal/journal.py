@@ -19,6 +19,7 @@ from typing import Any, Generic, NoReturn
 from sqlmodel import Session, col, select
 
 from provisioner import clock, eventlog
+from provisioner.adapters.under_way import taking_back
 from provisioner.errors import Busy, Interrupted, Irrevocable, NeedsHand, ProvisionError
 from provisioner.journal import failpoint, lock
 from provisioner.journal.step import Step, W
@@ -159,6 +160,10 @@ class Journal(Generic[W]):
                 operation is to be resumed.
 
         """
+        with taking_back():
+            self._take_back(operation, work)
+
+    def _take_back(self, operation: Operation, work: W) -> None:
         rows = self._planned(operation)
         self._attach_notes(operation, work, rows)
         self._close(operation, OperationState.UNDOING, operation.message)

@@ -6,11 +6,19 @@ from pathlib import Path
 
 from provisioner.adapters import edge
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.adapters.edge import ANSWER_SECONDS, LARGEST_PAGE
+from provisioner.agent.sockets import TooLong
 from provisioner.errors import ProvisionError
 from provisioner.model.names import GenerationNames, HostNames
 
 WAIT_SECONDS = 30
 SMALLEST_PAGE = 500  # bytes
+# The body, never more of it than $2 bytes (a page in chunks has no length that curl could refuse); what curl says and
+# the status go to standard error.
+_ASK = """
+curl --silent --show-error --max-time "$3" --write-out '%{stderr}\\n%{http_code}' --unix-socket "$1" http://localhost/ |
+    head -c "$2"
+"""
 # What WordPress and PHP print, in the languages of our images, when a page is none.
 _BROKEN = (
     "Error establishing a database connection",
@@ -39,14 +47,15 @@ def generation_problem(host: DockerHost, names: GenerationNames) -> str | None:
     outcome = host.execute(
         HostNames(names.namespace).cron,
         [
-            "curl", "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}",
-            "--unix-socket", f"/{names.socket_directory}/http.sock", "http://localhost/",
+            "sh", "-c", _ASK, "ask", f"/{names.socket_directory}/http.sock", str(LARGEST_PAGE + 1), str(ANSWER_SECONDS),
         ],
     )  # fmt: skip
-    if outcome.exit_code != 0:
-        return " ".join(outcome.errors.split()) or f"curl ended with {outcome.exit_code}"
-    body, _, status = outcome.output.rpartition("\n")
-    return page_problem(int(status), body)
+    said, _, status = outcome.errors.rpartition("\n")
+    if len(outcome.output) > LARGEST_PAGE:
+        return str(TooLong(LARGEST_PAGE))
+    if said.strip() or not status.isdigit():
+        return " ".join(outcome.errors.split()) or "curl said nothing"
+    return page_problem(int(status), outcome.output)
 
 
 def site_problem(host: DockerHost, host_name: str, root: Path) -> str | None:
@@ -55,7 +64,7 @@ def site_problem(host: DockerHost, host_name: str, root: Path) -> str | None:
         answer = edge.fetch(host, host_name, root)
     except ProvisionError as error:
         return error.message
-    return page_problem(answer.status, answer.data.decode(errors="replace"))
+    return page_problem(answer.status, answer.text)
 
 
 def wait_until_well(question: Callable[[], str | None], what: str, hint: str, pause: float = 0.1) -> None:

@@ -9,7 +9,7 @@ from provisioner.adapters import images, mariadb
 from provisioner.adapters.mirror import Package
 from provisioner.agent import protocol, wire
 from provisioner.agent.protocol import ComparePages, CopyCode, FillTwins, SwitchEvent, Twin
-from provisioner.errors import Irrevocable, ProvisionError, Unavailable
+from provisioner.errors import Interrupted, Irrevocable, ProvisionError, Unavailable
 from provisioner.mail import messages, outbox
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import GenerationNames
@@ -126,8 +126,8 @@ def rehearse(work: SiteWork) -> None:
         try:
             answer = _bring_up_to_date(after, packages(work))
             told = _start_twin(after)
-        except Unavailable:
-            raise  # the host's fault, not that of the new version
+        except (Unavailable, Interrupted):
+            raise  # the host's fault, or a person's wish, not that of the new version
         except ProvisionError as error:
             raise HeldBack(work.slug, [error.message.removeprefix(f"{work.slug}: ")]) from error
         known = starting.result()

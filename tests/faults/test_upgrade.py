@@ -279,7 +279,7 @@ MUTE = 'CMD ["php", "-r", "$s = stream_socket_server(\'unix:///run/site/http.soc
 IMAGES = {
     "not there": ('CMD ["/srv/provision/absent"]', "/srv/provision/absent"),
     "ends": ('CMD ["sh", "-c", "echo mon dernier mot >&2; exit 3"]', "its container ended: mon dernier mot"),
-    "mute": (MUTE, "no answer: timed out, 30 s after its start"),
+    "mute": (MUTE, "no answer: nothing whole came within 30 s, 30 s after its start"),
 }
 
 
