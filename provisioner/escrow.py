@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from provisioner import clock, render
+from provisioner import clock, named_files, render
 from provisioner.errors import BadInput
 from provisioner.fields import BaseImage, Line, Namespace
 from provisioner.installation import Installation
@@ -105,7 +105,4 @@ def write(path: Path, text: str) -> None:
 def _text(inventory: Inventory, path: Path | None) -> str:
     if path is None:
         return ""
-    try:
-        return inventory.resolve(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{inventory.resolve(path)}: {error}") from None
+    return named_files.text(inventory.resolve(path), named_files.SECRET)

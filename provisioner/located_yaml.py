@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from provisioner import named_files
 from provisioner.errors import BadInput
 
 LARGEST = 1024 * 1024  # bytes; 400 associations in one file take about 200 KiB
@@ -57,20 +58,11 @@ class LocatedYaml:
         """Read ``path``.
 
         Raises:
-            BadInput: unreadable, too large, not UTF-8, or not the YAML that is allowed here.
+            BadInput: unreadable, no regular file, too large, not UTF-8, or not the YAML that is allowed here.
 
         """
         self.path = path
-        try:
-            with path.open("rb") as file:
-                content = file.read(LARGEST + 1)  # never more: it may be a device without end
-            if len(content) > LARGEST:
-                raise BadInput(f"{path}: larger than {LARGEST // 1024} KiB", "split the file")
-            text = content.decode("utf-8")
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path}: not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+        text = named_files.text(path, LARGEST, "split the file")
         self.places: dict[Key, Place] = {}
         try:
             loader = _Loader(text)

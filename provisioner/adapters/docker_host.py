@@ -217,7 +217,9 @@ class DockerHost:
             errors = self._logs(one_shot.name, stdout=False) if exit_code != 0 else ""
             wanted = exit_code == 0 and one_shot.collect
             files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
-        except NotFound:
+        except APIError as error:
+            if error.status_code not in (404, 409):  # gone, or going
+                raise
             raise ProvisionError(f"host {self.name}: {one_shot.name} was removed before it ended") from None
         finally:
             self.remove(one_shot.name)

@@ -16,13 +16,14 @@ import requests
 from docker.errors import APIError, DockerException
 from urllib3.exceptions import HTTPError
 
-from provisioner.errors import Unavailable
+from provisioner.errors import ProvisionError, Unavailable
 from provisioner.inventory import Host
 from provisioner.model.container import Outcome
 
 ANSWER_SECONDS = 30  # how long one call to the engine may take
 RETURN_SECONDS = 45  # how long an engine may be away, counted from the call that missed it
 PING_SECONDS = 5
+LARGEST_OUTPUT = 32 << 20  # bytes that a command may print
 _CHUNK = 1 << 20  # bytes of a file that are held at once
 TRANSIENT = (
     requests.ConnectionError,
@@ -156,7 +157,10 @@ def _execute(api: docker.APIClient, container: str, argv: Sequence[str], user: s
         if not answer.ok:
             raise APIError(str(answer.reason), answer, answer.json().get("message"))
         raw: Any = answer.raw  # what follows an upgrade is no HTTP body: it is read where docker-py reads it
-        stdout, errors = _streams(raw._fp.fp.read())
+        said = raw._fp.fp.read(LARGEST_OUTPUT + 1)
+    if len(said) > LARGEST_OUTPUT:
+        raise ProvisionError(f"{container}: {argv[0]} printed more than {LARGEST_OUTPUT >> 20} MiB")
+    stdout, errors = _streams(said)
     output, nul, code = stdout.rpartition(b"\0")
     if not nul or not code.endswith(b"\n"):
         raise ConnectionError(f"lost sight of a command in {container}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provisioner import agent
+from provisioner import agent, named_files
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory, ReleaseSource
@@ -208,7 +208,7 @@ def _archive(inventory: Inventory, source: ReleaseSource) -> tuple[str, Path] | 
     path = inventory.resolve(source.archive)
     if not path.exists():
         raise BadInput(f"{path}: no such WordPress archive")
-    with path.open("rb") as file:
+    with named_files.opened(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != source.sha256:
         raise BadInput(f"{path}: its SHA-256 is {digest}, the inventory says {source.sha256}")

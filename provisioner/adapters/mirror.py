@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from provisioner import named_files
 from provisioner.agent import protocol
-from provisioner.errors import Unavailable
+from provisioner.errors import BadInput, Unavailable
 
 _PACKAGE = re.compile(r"(?P<slug>[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)-(?P<version>\d[\w.+~]*(?:-[a-z]+\.?\d*)?)\.zip")
+LARGEST = 256 << 20  # bytes of one package
 _WHERE = "packages"  # directory in a container
 
 
@@ -53,11 +55,9 @@ class Package:
 
         """
         try:
-            return {_inside(path): Path(path).read_bytes() for path in (self.path, *self.translations)}
-        except OSError as error:
-            raise Unavailable(
-                f"{error.filename}: {error.strerror}", "the mirror of extensions in inventory.yaml"
-            ) from None
+            return {_inside(path): named_files.content(Path(path), LARGEST) for path in (self.path, *self.translations)}
+        except BadInput as error:
+            raise Unavailable(error.message, "the mirror of extensions in inventory.yaml") from None
 
 
 def packages(mirror: Path) -> list[Package]:

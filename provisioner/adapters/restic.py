@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from provisioner import named_files
 from provisioner.adapters import images
 from provisioner.adapters.answers import answered
 from provisioner.adapters.docker_host import DockerHost
@@ -71,13 +72,14 @@ def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, p
     target = backup.prune_target if pruning and backup.prune_target else backup.target
     credentials = backup.prune_credentials if pruning and backup.prune_credentials else backup.credentials
     if backup.is_remote:
+        login_key = inventory.resolve(backup.login_key) if backup.login_key else None
         return Repository(
             name=name,
             address=f"{target.rstrip('/')}/{name}",
             directory=None,
             key=key,
             credentials=_variables(inventory.resolve(credentials)) if credentials else {},
-            login_key=_text(inventory.resolve(backup.login_key)) if backup.login_key else "",
+            login_key=named_files.text(login_key, named_files.SECRET) if login_key else "",
             host_key=backup.host_key or "",
         )
     if host.settings.engine.startswith("ssh://"):
@@ -210,7 +212,7 @@ def _hint(exit_code: int) -> str:
 def _variables(path: Path) -> dict[str, str]:
     """Read a file of NAME=VALUE lines: what restic expects in its environment."""
     found = {}
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(named_files.text(path, named_files.SECRET).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")
@@ -218,10 +220,3 @@ def _variables(path: Path) -> dict[str, str]:
             raise BadInput(f"{path}, line {number}: NAME=VALUE is expected")
         found[name] = value
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: {error}") from None

@@ -15,6 +15,7 @@ import requests
 from docker.transport.sshconn import SSHHTTPAdapter
 from requests import PreparedRequest, Response
 
+from provisioner import named_files
 from provisioner.errors import BadInput, Unavailable
 from provisioner.inventory import Host
 
@@ -102,9 +103,9 @@ def connect(host: Host, timeout: int) -> docker.APIClient:
 def _require_readable(host: Host) -> None:
     try:
         if host.key_file is not None:
-            host.key_file.read_bytes()
-    except OSError as error:
-        raise Unavailable(f"host {host.name}: key_file {host.key_file}: {error.strerror}") from None
+            named_files.content(host.key_file, named_files.SECRET)
+    except BadInput as error:
+        raise Unavailable(f"host {host.name}: key_file {error.message}") from None
 
 
 def _public_key(host: Host) -> paramiko.PKey:

@@ -10,9 +10,9 @@ from datetime import datetime, time, timedelta
 from sqlalchemy import ColumnElement, or_
 from sqlmodel import Session, col, select
 
-from provisioner import clock, eventlog, records, runs
+from provisioner import clock, eventlog, named_files, records, runs
 from provisioner.adapters import smtp
-from provisioner.errors import ProvisionError, Unavailable
+from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.journal import failpoint, lock
 from provisioner.mail import agreements
@@ -284,9 +284,10 @@ def _hand_over(installation: Installation, mail: Mail, to: str, copy_to: str | N
     password = None
     if settings.server.password_file is not None:
         try:
-            password = installation.inventory.resolve(settings.server.password_file).read_text().strip()
-        except OSError as error:
-            raise Unavailable(f"{settings.server.password_file}: {error.strerror}") from error
+            file = installation.inventory.resolve(settings.server.password_file)
+            password = named_files.text(file, named_files.SECRET).strip()
+        except BadInput as error:
+            raise Unavailable(error.message, error.hint) from None
     proof = smtp.send(settings.server, password, message, to)
     if copy_to is None:
         return proof

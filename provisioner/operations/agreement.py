@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from provisioner import clock, fields, records
+from provisioner import clock, fields, named_files, records
 from provisioner.agreement import acts
 from provisioner.agreement.acts import Giver, Late, Standing
 from provisioner.agreement.terms import ONE_DAY, AgreementState, Closing, last_day
@@ -21,6 +21,7 @@ from provisioner.mail import agreements as mails
 from provisioner.mail import outbox
 from provisioner.model.tables import Agreement, Operation, SiteState
 from provisioner.steps.agreement import (
+    LARGEST_COPY,
     discard_copy,
     end_again,
     keep,
@@ -69,7 +70,6 @@ CLOSE_STEPS: tuple[Step[SiteWork], ...] = (
 )
 
 LONGEST_WORDS = 250
-LARGEST_COPY = 50 * 1024 * 1024  # bytes of a scanned agreement
 
 
 @dataclass(frozen=True)
@@ -355,10 +355,8 @@ def _copy(copy: Path | None) -> dict[str, str]:
     """Return what the journal must know of a signed copy, so that it is still the same one when it is stored."""
     if copy is None:
         return {}
-    try:
-        content = copy.read_bytes() if copy.stat().st_size <= LARGEST_COPY else b""
-    except OSError as error:
-        raise BadInput(f"{copy}: {error.strerror}") from None
+    expected = f"a PDF of at most {LARGEST_COPY >> 20} MiB is expected"
+    content = named_files.content(copy, LARGEST_COPY, expected)
     if not content.startswith(b"%PDF-"):
-        raise BadInput(f"{copy}: a PDF of at most {LARGEST_COPY >> 20} MiB is expected")
+        raise BadInput(f"{copy}: {expected}")
     return {"copy": str(copy.resolve()), "copy_sha256": hashlib.sha256(content).hexdigest()}

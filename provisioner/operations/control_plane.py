@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from provisioner import clock, eventlog, inventory, records
+from provisioner import clock, eventlog, inventory, named_files, records
 from provisioner.adapters import restic
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.agent import protocol
@@ -23,6 +23,8 @@ from provisioner.keys import CONTROL_PLANE, repository_key, write_private
 from provisioner.steps.snapshot import TAKEN, choose, is_first, taken_at, target_mark
 
 INVENTORY, DATABASE = "inventory.yaml", "state/provision.db"  # what these are called in a snapshot, wherever they lie
+_NAMED = "the inventory names it: put it back, or name another"
+LARGEST_FILE = 256 << 20  # bytes of one file of the control plane: all of them go through memory
 _PUT = "control-plane"  # directory of the container in which the image's program expects them
 _JOURNALS = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a database, by what is behind its name
 
@@ -145,9 +147,11 @@ def _named(number: int) -> str:
 
 def _read(path: Path) -> File:
     try:
-        return File(path.read_bytes(), path.stat().st_mode & 0o777)
+        return File(named_files.content(path, LARGEST_FILE), path.stat().st_mode & 0o777)
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}", "the inventory names it: put it back, or name another") from None
+        raise BadInput(f"{path}: {error.strerror}", _NAMED) from None
+    except BadInput as error:
+        raise BadInput(error.message, _NAMED) from None
 
 
 def _worker(settings: Inventory, host: DockerHost, key: str, prefix: str, *, held: bool = False) -> restic.Worker:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, delete
 
-from provisioner import eventlog, records
+from provisioner import eventlog, named_files, records
 from provisioner.errors import ProvisionError
 from provisioner.keys import write_private
 from provisioner.mail import agreements, outbox
@@ -23,7 +23,7 @@ def store_copy(work: SiteWork) -> None:
     target = signed_copy(work)
     if target.exists() and _sha256(target.read_bytes()) == work.notes["copy_sha256"]:
         return
-    content = Path(work.notes["copy"]).read_bytes()
+    content = named_files.content(Path(work.notes["copy"]), LARGEST_COPY)
     if _sha256(content) != work.notes["copy_sha256"]:
         raise ProvisionError(f"{work.notes['copy']}: it is not the file any more that it was at the beginning")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +138,7 @@ def signed_copy(work: SiteWork) -> Path:
     return work.installation.documents(work.slug) / f"convention-signee-{work.notes['signed_on']}.pdf"
 
 
+LARGEST_COPY = 50 << 20  # bytes of a scanned agreement
 _DAYS = ("notice_on", "notice_ends", "terminated_on")
 
 

@@ -286,6 +286,21 @@ def test_a_command_returns_exit_code_output_and_errors(host: DockerHost, name: s
     assert host.execute(name, ["no-such-program"]).exit_code != 0
 
 
+def test_a_command_that_prints_without_end_is_told(host: DockerHost, name: str, image: str) -> None:
+    host.ensure_service(service(host, name, image))
+    with pytest.raises(ProvisionError, match="yes printed more than 32 MiB"):
+        host.execute(name, ["yes"])
+
+
+def test_a_one_shot_that_prints_without_end_is_ended(host: DockerHost, name: str, image: str) -> None:
+    """What is kept of it is bounded: 10 MB by the engine."""
+    with pytest.raises(ProvisionError, match="did not end within 5 s"):
+        host.run(one_shot(host, name, image, ["yes"]), seconds=5)
+    ended = host.run(one_shot(host, name, image, ["sh", "-c", "yes | head -c 100000000"]), seconds=120)
+    assert ended.exit_code == 0
+    assert len(ended.output) <= 10_000_000
+
+
 def test_a_command_without_its_container_is_refused(host: DockerHost, name: str, image: str) -> None:
     with pytest.raises(ProvisionError, match="host subject"):
         host.execute(name, ["true"])
