@@ -18,7 +18,8 @@ from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcom
 from provisioner.model.names import LABEL_SUBJECT
 
 MOUNTED = "/repository"
-SECONDS = 6 * 3600  # no backup or restore of one site takes longer
+QUICK_SECONDS = 15 * 60  # for what copies next to nothing
+SLOWEST = 1 << 20  # bytes per second that every copy reaches, over a slow line too
 # restic's exit codes that have a name here (D4); any other than 0 is a failure as well.
 NO_REPOSITORY, LOCKED, WRONG_KEY = 10, 11, 12
 
@@ -104,6 +105,7 @@ class Worker:
     labels: Mapping[str, str]
     repository: Repository | None = None
     binds: Sequence[Bind] = ()
+    size: int = 0  # bytes that it may have to copy, about: it gets the more time
 
     def call(self, request: Request[A], files: Mapping[str, bytes] | None = None) -> A:
         """Have the agent do what ``request`` asks, with ``files`` put into its container; return its answer."""
@@ -184,7 +186,7 @@ class Worker:
     def _run(self, one_shot: OneShot) -> Outcome:
         if self.repository is not None and self.repository.directory is not None:
             _ensure_directory(self.repository.directory)
-        outcome = self.host.run(one_shot, SECONDS)
+        outcome = self.host.run(one_shot, QUICK_SECONDS + self.size / SLOWEST)
         if outcome.exit_code == 0:
             return outcome
         ended = f"{one_shot.command[0]} ended with exit code {outcome.exit_code}"

@@ -77,9 +77,10 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
             raise NoFile(error.errno, "it is no regular file", str(path)) from None
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NoFile(errno.EINVAL, "it is no regular file", str(path))
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NoFile(errno.EINVAL, "it is no regular file", str(path))
         yield file
 
 

@@ -304,7 +304,11 @@ def _worker(installation: Installation, kept: Kept, *, held: bool = False, pruni
     place = restic.repository(installation.inventory, host, kept.name, key, pruning=pruning)
     prefix = f"{host.namespace}.backup.{kept.name}"
     labels = host.held_labels(kept.name) if held else host.role_labels("one-shot")
-    return restic.Worker(host, installation.inventory, prefix, labels, place)
+    with installation.store.transaction() as session:
+        taken = records.snapshots(session, kept.site_id) if kept.site_id is not None else []
+    return restic.Worker(
+        host, installation.inventory, prefix, labels, place, size=sum(snapshot.new_bytes for snapshot in taken)
+    )
 
 
 def subjects(installation: Installation, slugs: Sequence[str]) -> list[str]:

@@ -80,6 +80,7 @@ class Space:
     """What is free on the file system that holds a host's data root."""
 
     bytes: int
+    used: int  # bytes
     inodes: int | None  # None: the file system makes them as it needs them
 
     def short_of(self, wanted: Host, times: int = 1) -> Iterator[Short]:
@@ -97,12 +98,12 @@ def space(host: DockerHost) -> Space:
         ProvisionError: it cannot be asked.
 
     """
-    command = ["df", "--block-size=1", "--output=avail,iavail,itotal", "/edge"]
+    command = ["df", "--block-size=1", "--output=avail,used,iavail,itotal", "/edge"]
     said = host.execute(HostNames(host.namespace).edge, command).require_success(
         f"host {host.name}: asking for free disk space"
     )
-    free, inodes, all_inodes = said.splitlines()[-1].split()
-    return Space(int(free), int(inodes) if all_inodes not in ("0", "-") else None)
+    free, used, inodes, all_inodes = said.splitlines()[-1].split()
+    return Space(int(free), int(used), int(inodes) if all_inodes not in ("0", "-") else None)
 
 
 def free_disk(host: DockerHost) -> int:

@@ -17,6 +17,7 @@ from provisioner.inventory import Inventory
 from provisioner.model.container import Bind, Scratch
 from provisioner.model.names import LABEL_OPERATION
 from provisioner.model.tables import Event, Generation, Release, Snapshot
+from provisioner.probes import host as host_probes
 from provisioner.probes import manifest as manifest_probe
 from provisioner.steps.generation import record_generation
 from provisioner.steps.site import SiteWork, edge_image
@@ -37,11 +38,22 @@ def ask(
 ) -> A:
     """Have the agent do what ``request`` asks, for this operation; return its answer."""
     worker = restic.Worker(
-        work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds
-    )
+        work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds,
+        _size(work),
+    )  # fmt: skip
     if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
         return worker.call_held(request)
     return worker.call(request)
+
+
+def _size(work: SiteWork) -> int:
+    """Return about how many bytes the site has; at most, while nobody has counted them."""
+    with work.installation.store.transaction() as session:
+        last = records.last_snapshot(session, work.site.key)
+    manifest = work.notes.get("manifest")
+    counted = [last.total_bytes] if last else []
+    counted += [manifest["content"]["bytes"] + manifest["database"].get("bytes", 0)] if manifest else []
+    return max(counted) if counted else host_probes.space(work.host).used
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
