@@ -143,12 +143,18 @@ class Journal(Generic[W]):
                 self.progress(operation.subject, step.name, position, len(rows))
                 work.step = step.name
                 failpoint.reach(self.kind, step.name, "before")
-                step.do(work)
+                self._act(operation, work, step)
                 failpoint.reach(self.kind, step.name, "after")
             except Exception as error:
                 self._fail(operation, work, step, error)
             self._mark(operation, position, StepState.DONE)
         self.progress(operation.subject, "done", len(rows), len(rows))
+
+    def _act(self, operation: Operation, work: W, step: Step[W]) -> None:
+        try:
+            step.do(work)
+        except Interrupted:  # what it waited for was ended
+            raise Interrupted(f"{operation.subject}: {self.kind} stopped in step {step.name}") from None
 
     def take_back(self, operation: Operation, work: W) -> None:
         """Undo every step that was started, newest first; a failing undo does not stop the others.

@@ -289,14 +289,15 @@ def test_a_command_returns_exit_code_output_and_errors(host: DockerHost, name: s
 def test_a_command_that_prints_without_end_is_told(host: DockerHost, name: str, image: str) -> None:
     host.ensure_service(service(host, name, image))
     with pytest.raises(ProvisionError, match="yes printed more than 32 MiB"):
-        host.execute(name, ["yes"])
+        host.execute(name, ["yes", "y" * 10_000])
 
 
 def test_a_one_shot_that_prints_without_end_is_ended(host: DockerHost, name: str, image: str) -> None:
     """What is kept of it is bounded: 10 MB by the engine."""
     with pytest.raises(ProvisionError, match="did not end within 5 s"):
-        host.run(one_shot(host, name, image, ["yes"]), seconds=5)
-    ended = host.run(one_shot(host, name, image, ["sh", "-c", "yes | head -c 100000000"]), seconds=120)
+        host.run(one_shot(host, name, image, ["yes", "y" * 10_000]), seconds=5)
+    much = ["sh", "-c", "yes $(printf %010000d 0) | head -c 30000000"]
+    ended = host.run(one_shot(host, name, image, much), seconds=120)
     assert ended.exit_code == 0
     assert len(ended.output) <= 10_000_000
 
