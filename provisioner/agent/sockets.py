@@ -98,13 +98,14 @@ def ask(
     except TimeoutError:
         raise Faulty(f"nothing whole came within {seconds:.0f} s") from None
     except http.client.HTTPException as error:
-        raise Faulty(f"what came is not whole: {str(error) or type(error).__name__}"[:200]) from None
+        # Its kind alone: its text may be what came, with whatever a terminal would take for commands.
+        raise Faulty(f"what came is no whole answer ({type(error).__name__})") from None
     except ValueError:  # such as a length that is no number
         raise Faulty("what came contradicts itself") from None
     if len(body) > most:
         raise TooLong(most)
     if answer.length:
-        raise Faulty(f"what came is not whole: {answer.length} bytes are missing")
+        raise Faulty(f"what came is no whole answer: {answer.length} bytes are missing")
     return Answer(answer.status, answer.headers, body)
 
 

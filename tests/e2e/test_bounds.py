@@ -57,7 +57,7 @@ PAGES: dict[str, tuple[Callable[[], Answer], str]] = {
         "it is no whole page",
     ),
     "drip": (lambda: for_ever(HEAD + b"\r\n", b"x" * 1000, 0.5), "nothing whole came within 15 s"),
-    "no HTTP": (lambda: once(b"\0" * 1000), "status 502"),
+    "no HTTP": (lambda: once(b"\x1b[2J" * 1000), "what came is no whole answer"),
 }
 
 

@@ -110,6 +110,7 @@ def test_nothing_is_decompressed() -> None:
     [
         b"",
         b"not HTTP at all\r\n\r\n",
+        b"\x1b[2J\0\r\n\r\n",
         HEAD + b"Content-Length: 10\r\n\r\nshort",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nA\r\nshort",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nshort",
@@ -118,8 +119,9 @@ def test_nothing_is_decompressed() -> None:
     ],
 )
 def test_what_is_no_whole_answer_is_told(content: bytes) -> None:
-    with pytest.raises(Faulty):
+    with pytest.raises(Faulty) as told:
         said(content)
+    assert str(told.value).isprintable()
 
 
 @pytest.mark.parametrize("path", ["/a b", "/é", "/\r\nX: y", "/\0"])
