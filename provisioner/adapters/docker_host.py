@@ -19,7 +19,7 @@ from provisioner.agent import protocol
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
 from provisioner.model.container import Bind, OneShot, Outcome, Overlay, Scratch, Service
-from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC, LABEL_SUBJECT
+from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC, LABEL_SUBJECT, ONE_SHOT_ROLES
 
 # docker imports paramiko for its ssh:// transport and does without where there is none: hidden from it here, every
 # command on a local engine starts a tenth of a second sooner. adapters/ssh.py imports both when a host needs them.
@@ -204,7 +204,7 @@ class DockerHost:
 
         """
         one_shot = _of_its_own(one_shot)
-        with under_way.waited_for(one_shot.name, lambda: self._engine.kill(one_shot.name)) as waited:
+        with under_way.waited_for(one_shot.name, lambda: self._engine.end(one_shot.name)) as waited:
             return self._run(one_shot, seconds, waited)
 
     def _run(self, one_shot: OneShot, seconds: float, waited: under_way.OneShotUnderWay) -> Outcome:
@@ -218,6 +218,7 @@ class DockerHost:
             wanted = exit_code == 0 and one_shot.collect
             files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
         except APIError as error:
+            waited.require_wanted()
             if error.status_code not in (404, 409):  # gone, or going
                 raise
             raise ProvisionError(f"host {self.name}: {one_shot.name} was removed before it ended") from None
@@ -452,6 +453,17 @@ class DockerHost:
             "mounts": self._mounts([bind for bind in binds if bind not in made]),
             "binds": [f"{self.data_root / bind.source}:{bind.target}" for bind in made],
         }
+
+    def left_over(self, age: float) -> list[str]:
+        """Return the names of one-shots that ended, made more than ``age`` seconds ago: nobody waits for them."""
+        before = time.time() - age
+        return [
+            one["Names"][0].lstrip("/")
+            for one in self.containers()
+            if one["Labels"].get(LABEL_ROLE) in ONE_SHOT_ROLES
+            and one["State"] in ("exited", "dead")
+            and one["Created"] < before
+        ]
 
     def role_labels(self, role: str) -> dict[str, str]:
         """Return the labels of what the host runs once."""

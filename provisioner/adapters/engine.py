@@ -112,16 +112,16 @@ class Engine:
         except (*TRANSIENT, DockerException) as error:
             raise self._silent(error) from error
 
-    def kill(self, container: str) -> None:
-        """End a container at once, over a connection of its own: whoever waits for it keeps theirs.
+    def end(self, container: str) -> None:
+        """End and remove a container at once, over a connection of its own: whoever waits for it keeps theirs.
 
         Raises:
-            ProvisionError: it does not run, or the engine does not answer.
+            ProvisionError: it is not there, or the engine does not answer.
 
         """
         try:
             with contextlib.closing(_connect(self._host, timeout=PING_SECONDS)) as api:
-                api.kill(container)
+                api.remove_container(container, force=True, v=True)
         except (*TRANSIENT, DockerException) as error:
             raise ProvisionError(f"host {self._host.name}: {container}: {error}") from None
 

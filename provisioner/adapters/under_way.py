@@ -16,16 +16,16 @@ _at_work: dict[str, "OneShotUnderWay"] = {}  # by container
 class OneShotUnderWay:
     """A one-shot from before its container is made until it is removed."""
 
-    def __init__(self, container: str, kill: Callable[[], None]) -> None:
+    def __init__(self, container: str, end: Callable[[], None]) -> None:
         self.container = container
         self.taking_back = _taking_back.get()
         self.stopped = False
-        self._kill = kill
+        self._end = end
 
-    def kill(self) -> None:
+    def end(self) -> None:
         """End its container, over a connection of its own."""
         with contextlib.suppress(ProvisionError):  # it is not there yet, or any more; or its host is away
-            self._kill()
+            self._end()
 
     def require_wanted(self) -> None:
         """Make sure that nobody stopped it.
@@ -39,9 +39,9 @@ class OneShotUnderWay:
 
 
 @contextlib.contextmanager
-def waited_for(container: str, kill: Callable[[], None]) -> Iterator[OneShotUnderWay]:
-    """Have a stop end ``container``, by ``kill``, for as long as a block runs."""
-    one = _at_work[container] = OneShotUnderWay(container, kill)
+def waited_for(container: str, end: Callable[[], None]) -> Iterator[OneShotUnderWay]:
+    """Have a stop end ``container``, by ``end``, for as long as a block runs."""
+    one = _at_work[container] = OneShotUnderWay(container, end)
     try:
         yield one
     finally:
@@ -67,7 +67,7 @@ def stop(*, everything: bool, wait: bool) -> None:
     for one in going:
         one.stopped = True
     # By threads of their own: the one that a signal interrupts may be in the middle of a call to the same engine.
-    threads = [threading.Thread(target=one.kill, daemon=True) for one in going]
+    threads = [threading.Thread(target=one.end, daemon=True) for one in going]
     for thread in threads:
         thread.start()
     for thread in threads if wait else ():

@@ -67,6 +67,7 @@ LABEL_SUBJECT = (
     "provision.subject"  # of a one-shot that runs under the lock of a subject: whoever holds it next ends it
 )
 LABEL_SPEC = "provision.spec"
+ONE_SHOT_ROLES = frozenset({"one-shot", "look", "doctor", "edge-install", "release"})
 
 
 def slug_problem(slug: str) -> str | None:

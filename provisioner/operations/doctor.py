@@ -23,6 +23,8 @@ from provisioner.steps.generation import thaw
 from provisioner.steps.routing import refresh_edge, rendered_edge
 from provisioner.steps.site import SiteWork, edge_image, site_service
 
+LEFT_SECONDS = 3600  # after which nobody waits any more for a one-shot that ended
+
 
 def examine(installation: Installation, slugs: Sequence[str] = ()) -> list[Finding]:
     """Return what is not as the records say, on every host; a host that does not answer stops no other.
@@ -65,6 +67,12 @@ def _examine_host(installation: Installation, host: DockerHost, slugs: set[str])
         looks = [
             lambda: list(host_probes.dead_services(host, [names.recorder])),
             lambda: [orphan.finding for orphan in host_probes.orphans(host, wanted, past)],
+            lambda: [
+                Finding(
+                    f"host:{host.name}", f"container {name} was left by a process that died", "provision doctor --fix"
+                )
+                for name in host.left_over(LEFT_SECONDS)
+            ],
             lambda: _edge_drift(installation, host),
             *looks,
         ]
@@ -136,7 +144,11 @@ def _mends(installation: Installation, host: DockerHost, slugs: set[str], failed
         lambda: _to_lock(installation, host, wanted),
     ]
     if not slugs:
-        kinds = [lambda: _to_remove(installation, host, wanted, past), *kinds]
+        kinds = [
+            lambda: [(subject, partial(host.remove, name)) for name in host.left_over(LEFT_SECONDS)],
+            lambda: _to_remove(installation, host, wanted, past),
+            *kinds,
+        ]
     for kind in kinds:
         try:
             yield from kind()

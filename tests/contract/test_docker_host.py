@@ -266,6 +266,15 @@ def test_a_one_shot_that_somebody_removes_is_told(host: DockerHost, name: str, i
             running.result(30).require_success("it")
 
 
+def test_what_a_dead_process_left_is_found(host: DockerHost, name: str, image: str) -> None:
+    host.launch(one_shot(host, name, image, ["true"]))
+    while (found := host.inspect(name)) is None or found["State"]["Status"] != "exited":
+        time.sleep(0.05)
+    assert name in host.left_over(-60)
+    assert host.left_over(3600) == []
+    host.remove(name)
+
+
 def test_a_name_that_is_taken_is_told_and_left(host: DockerHost, name: str, image: str) -> None:
     host.ensure_service(service(host, name, image))
     running = host.inspect(name)

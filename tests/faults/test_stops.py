@@ -139,7 +139,7 @@ def test_a_stop_ends_a_look(town_with_site: Town) -> None:
         assert time.monotonic() - began < STOPPED
     assert (ended.code, ended.output) == (143, "")
     label: dict[str, str | list[str] | bool] = {"label": "provision.role=look", "name": town.namespace}
-    assert town.docker().containers.list(filters=label, ignore_removed=True) == []
+    assert town.docker().containers.list(all=True, filters=label, ignore_removed=True) == []
 
 
 def test_a_fifo_among_the_files_makes_nobody_wait(town_with_site: Town) -> None:
