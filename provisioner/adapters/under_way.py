@@ -1,7 +1,8 @@
 """The one-shots that this process waits for, so that a stop ends them instead of leaving them at work."""
 
+import _thread
 import contextlib
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -19,13 +20,15 @@ class OneShotUnderWay:
     def __init__(self, container: str, end: Callable[[], None]) -> None:
         self.container = container
         self.taking_back = _taking_back.get()
-        self.stopped = False
+        self.stopped = False  # by a signal
+        self.over = False  # its container is gone, as far as that could be had
         self._end = end
 
     def end(self) -> None:
         """End its container, over a connection of its own."""
         with contextlib.suppress(ProvisionError):  # it is not there yet, or any more; or its host is away
             self._end()
+        self.over = True
 
     def require_wanted(self) -> None:
         """Make sure that nobody stopped it.
@@ -66,9 +69,10 @@ def stop(*, everything: bool, wait: bool) -> None:
     going = [one for one in list(_at_work.values()) if everything or not one.taking_back]
     for one in going:
         one.stopped = True
-    # By threads of their own: the one that a signal interrupts may be in the middle of a call to the same engine.
-    threads = [threading.Thread(target=one.end, daemon=True) for one in going]
-    for thread in threads:
-        thread.start()
-    for thread in threads if wait else ():
-        thread.join(STOP_SECONDS / len(threads))
+    # By threads of their own: the one that a signal interrupts may be in the middle of a call to the same engine. Not
+    # by threading.Thread, whose lock that one may hold.
+    for one in going:
+        _thread.start_new_thread(one.end, ())
+    deadline = time.monotonic() + STOP_SECONDS
+    while wait and not all(one.over for one in going) and time.monotonic() < deadline:
+        time.sleep(0.02)
