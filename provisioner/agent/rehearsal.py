@@ -121,10 +121,11 @@ def rehearse(request: ComparePages) -> Comparison:
 def differences(path: str, before: Page, after: Page) -> list[str]:
     """Return what a reader of ``path`` would miss or meet in the new version."""
     found = []
-    if before.status >= 500 > after.status:
-        return []  # the new version mends it
+    if not before.status or before.status >= 500 > after.status:
+        return []  # there is nothing to compare with, or the new version mends it
     if after.status != before.status:
-        found.append(f"{path}: status {after.status} instead of {before.status}")
+        what = f"status {after.status}" if after.status else after.text  # 0: why there is no answer
+        found.append(f"{path}: {what} instead of {before.status}")
     for what, pattern in NEVER.items():
         if pattern.search(after.text) and not pattern.search(before.text):
             found.append(f"{path}: shows {what}")
