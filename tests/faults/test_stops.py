@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from provisioner.model.names import LABEL_ROLE, ONE_SHOT_ROLES
 from tests.support.commands import Command
 from tests.support.inside import container
 from tests.support.town import Town
@@ -59,11 +60,8 @@ def held_tables(town: Town, slug: str) -> Iterator[None]:
 def one_shots(town: Town) -> set[str]:
     """Return the names of the one-shots that are there."""
     label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
-    services = {f"{town.namespace}.{name}" for name in ("database", "edge", "cron", "recorder")}
-    found = {one.name or "" for one in town.docker().containers.list(all=True, filters=label, ignore_removed=True)}
-    return {name for name in found - services if not name.startswith(f"{town.namespace}.site.{SITE}.1")} | {
-        name for name in found if ".look." in name
-    }
+    found = town.docker().containers.list(all=True, filters=label, ignore_removed=True)
+    return {one.name or "" for one in found if one.labels.get(LABEL_ROLE) in ONE_SHOT_ROLES}
 
 
 def wait_for_one_shot(town: Town, command: Command, part: str) -> None:
@@ -119,10 +117,7 @@ def test_a_second_stop_leaves_nothing_at_work(town_with_site: Town) -> None:
         os.kill(backup.pid, signal.SIGTERM)
         ended = backup.end()
     assert ended.code in (130, 143), ended.said
-    deadline = time.monotonic() + STOPPED
-    while any(one.status == "running" for one in town.docker().containers.list() if ".take." in (one.name or "")):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    assert one_shots(town) == set()
     if ended.code == 143:
         town.run("resume", SITE)
     town.run("backup", SITE)
@@ -138,8 +133,7 @@ def test_a_stop_ends_a_look(town_with_site: Town) -> None:
         ended = status.end()
         assert time.monotonic() - began < STOPPED
     assert (ended.code, ended.output) == (143, "")
-    label: dict[str, str | list[str] | bool] = {"label": "provision.role=look", "name": town.namespace}
-    assert town.docker().containers.list(all=True, filters=label, ignore_removed=True) == []
+    assert one_shots(town) == set()
 
 
 def test_a_fifo_among_the_files_makes_nobody_wait(town_with_site: Town) -> None:
