@@ -205,7 +205,11 @@ class DockerHost:
         """
         one_shot = _of_its_own(one_shot)
         with under_way.waited_for(one_shot.name, lambda: self._engine.end(one_shot.name)) as waited:
-            return self._run(one_shot, seconds, waited)
+            try:
+                return self._run(one_shot, seconds, waited)
+            except (ProvisionError, APIError):
+                waited.require_wanted()  # else a stop took its container away, whatever was asked of it just then
+                raise
 
     def _run(self, one_shot: OneShot, seconds: float, waited: under_way.OneShotUnderWay) -> Outcome:
         self.launch(one_shot)
@@ -218,7 +222,6 @@ class DockerHost:
             wanted = exit_code == 0 and one_shot.collect
             files = self._collected(one_shot.name, one_shot.collect) if wanted else {}
         except APIError as error:
-            waited.require_wanted()
             if error.status_code not in (404, 409):  # gone, or going
                 raise
             raise ProvisionError(f"host {self.name}: {one_shot.name} was removed before it ended") from None
