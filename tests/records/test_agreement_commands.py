@@ -161,11 +161,11 @@ def test_a_notice_has_a_giver_and_the_mail_says_who(registry: Registry) -> None:
     now = "2029-06-01T12:00"
     council = ("agreement", "end", "kayane", "--notice", "--from", "council", "--by", "le maire", "--on", "2029-06-01")
     assert "by notice from the council" in registry.run(*council, now=now)
-    assert "Commune de test, par le maire, a dénoncé la convention" in bodies(registry)[0]
+    assert "Commune de test (le maire) a dénoncé la convention" in bodies(registry)[0]
     assert "votre association « Kayane » nous a fait savoir" not in bodies(registry)[0]
     registry.run("agreement", "end", "kayane", "--cancel", now=now)
     assert "by notice from the association" in registry.run(*NOTICE, "2029-06-01", now=now)
-    assert "nous a fait savoir, par Présidence de Kayane," in bodies(registry)[-1]
+    assert "(Présidence de Kayane) nous a fait savoir qu’elle" in bodies(registry)[-1]
     assert told(registry, now) == [
         (kind, "sent") for kind in ("notice_by_council", "end_taken_back", "notice_recorded") for _ in range(2)
     ]

@@ -40,6 +40,7 @@ def test_a_page_of_the_kit_is_french(pair: Pair) -> None:
 @pytest.mark.parametrize("page", ["throttled", "unavailable", "unknown"])
 def test_a_page_of_the_edge_is_french(council: Council, page: str) -> None:
     text = visible(render.html(f"edge/{page}.html.j2", council=council))
+    assert f"à {council.name}" not in text
     assert faults(text, [council.name, council.mail, council.telephone]) == []
 
 
