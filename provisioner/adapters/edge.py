@@ -106,7 +106,7 @@ def render_files(
 def _configuration(values: Mapping[str, Any], revision: str) -> dict[str, bytes]:
     return {
         name: render.text(f"edge/{name}.j2", revision=revision, **values).encode()
-        for name in ("nginx.conf", "site.conf")
+        for name in ("nginx.conf", "site.conf", "pages.conf")
     }
 
 

@@ -223,6 +223,128 @@ def test_nobody_elses_name_has_a_certificate(gate: Town) -> None:
         certificate_names(gate, "other.example.test")
 
 
+# Cookies and headers of sites (J11)
+
+SAID = [
+    ("Set-Cookie", "a=1; Domain=assos.localhost; Path=/"),
+    ("Set-Cookie", "b=2; Secure; domain=.ASSOS.localhost"),
+    ("Set-Cookie", "c=3; DOMAIN = assos.localhost ; Domain=localhost"),
+    ("Set-Cookie", 'd=4;Domain="assos.localhost";HttpOnly'),
+    ("Set-Cookie", "e=5;\tDomain=assos.localhost"),
+    ("Set-Cookie", "f=6; Domain\t=\tassos.localhost"),
+    ("Set-Cookie", "g=7; Path=/; SameSite=Lax"),
+    ("X-Frame-Options", "ALLOWALL"),
+    ("X-Frame-Options", "SAMEORIGIN"),
+    ("X-Content-Type-Options", "sniff"),
+    ("Referrer-Policy", "unsafe-url"),
+    ("Alt-Svc", 'h2="other.example.test:443"; ma=86400'),
+    ("X-Accel-Redirect", "/.edge/throttled"),
+    ("X-Accel-Limit-Rate", "1"),
+]
+
+
+class _Sayer(BaseHTTPRequestHandler):
+    """A site that is hostile down to its web server."""
+
+    said = SAID
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        for key, value in self.said:
+            self.send_header(key, value)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def sayer(town: Town) -> Iterator[None]:
+    """A site `sayer`, whose every answer is hostile."""
+    folder = town.data_root / "run/sites/sayer"
+    (folder / "1").mkdir(parents=True)
+    (folder / "current").symlink_to("1")
+
+    class Server(ThreadingMixIn, UnixStreamServer):
+        daemon_threads = True
+
+    with Server(str(folder / "1/http.sock"), _Sayer) as server:
+        (folder / "1/http.sock").chmod(0o777)
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+    shutil.rmtree(folder)
+
+
+def domains(cookie: str) -> list[str]:
+    """Return the domains that a cookie names, as a browser reads it: each attribute trimmed, empty ones passed over."""
+    attributes = [part.partition("=") for part in cookie.split(";")[1:]]
+    named = [value.strip(' \t"') for key, _, value in attributes if key.strip(" \t").lower() == "domain"]
+    return [value for value in named if value]
+
+
+def test_a_sites_cookies_stay_with_it(town: Town, sayer: None) -> None:
+    cookies = town.get("sayer").headers.getlist("Set-Cookie")
+    assert [cookie.partition("=")[0] for cookie in cookies] == list("abcdefg")
+    assert {cookie: domains(cookie) for cookie in cookies if domains(cookie)} == {}
+    assert cookies[-1] == "g=7; Path=/; SameSite=Lax"
+
+
+def test_each_security_header_is_there_once(town: Town, sayer: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = town.get("sayer")
+    assert (answer.status, answer.data) == (200, b"ok")
+    once = {
+        "X-Frame-Options": "SAMEORIGIN",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+    }
+    assert {key: answer.headers.getlist(key) for key in once} == {key: [value] for key, value in once.items()}
+    assert "Alt-Svc" not in answer.headers
+    stricter = [("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
+    monkeypatch.setattr(_Sayer, "said", stricter)
+    answer = town.get("sayer")
+    assert [answer.headers.getlist(key) for key, _ in stricter] == [[value] for _, value in stricter]
+
+
+@pytest.mark.parametrize("path", ["/", "/wp-login.php", "/wp-content/uploads/x.jpg", "/wp-json/"])
+def test_a_real_site_has_each_security_header_once(gate: Town, path: str) -> None:
+    answer = gate.get("gate", path)
+    for key in ("X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy"):
+        assert len(answer.headers.getlist(key)) == 1, key
+
+
+def test_no_cipher_is_cbc(town: Town) -> None:
+    def agreed(ciphers: str) -> str | None:
+        context = ssl.create_default_context(cafile=str(town.root))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(ciphers)
+        with (
+            socket.create_connection(("127.0.0.1", town.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=name("nobody")) as tls,
+        ):
+            chosen = tls.cipher()
+            return chosen[0] if chosen else None
+
+    assert agreed("ECDHE+AESGCM") is not None
+    for weak in ("ECDHE+AES256+SHA384:!AESGCM", "ECDHE+AES+SHA1", "RSA+AES", "DHE+AES"):
+        with pytest.raises(ssl.SSLError):
+            agreed(weak)
+
+
+def test_port_80_leads_from_known_names_only(gate: Town) -> None:
+    edge = yaml.safe_load(gate.inventory.read_text())["hosts"][0]["edge"]
+    with urllib3.HTTPConnectionPool("127.0.0.1", edge["http_port"], retries=False) as pool:
+        for known in (name("gate"), "own.example.test"):
+            assert pool.request("GET", "/", headers={"Host": known}, redirect=False).status == 301
+        for unknown in (name("nobody"), DOMAIN, "forged.example", "127.0.0.1", f"a.{name('gate')}"):
+            answer = pool.request("GET", "/x", headers={"Host": unknown}, redirect=False)
+            assert answer.status == 404
+            assert "Location" not in answer.headers
+            check_page(answer, "Aucun site à cette adresse")
+
+
 # The login throttle
 
 

@@ -498,6 +498,39 @@ def test_what_lies_in_content_is_never_run(planted: Sites, folder: str) -> None:
         assert MARK not in answer.data.decode(errors="replace")
 
 
+CARRIERS = ["svg", "svgz", "html", "htm", "xhtml", "xht", "xml", "xsl", "rdf", "rss", "atom", "mml", "pdf", "swf",
+            "mht", "js", "mjs", "txt", "jpg", "unknown"]  # fmt: skip
+BACKUPS = ["wp-config.php.bak", "wp-config.php~", "x.php.old", "x.php.orig", ".x.php.swp", "x.php.swo", "x.bak2",
+           "#x.php#", "dump.sql", "dump.sql.gz", "dump.sql.zip", "site.bak.zip", "data.sqlite3", "x.php.save", "x.tmp",
+           "wp-config.old.php", "wp-config.php.dist"]  # fmt: skip
+LEFT_BEHIND = """
+for folder in uploads plugins/left; do
+    mkdir -p "/srv/wordpress/wp-content/$folder"; cd "/srv/wordpress/wp-content/$folder"
+    for name in "$@"; do echo behind > "$name"; done
+done
+"""
+
+
+def test_no_upload_may_run_scripts(sites: Sites) -> None:
+    shell(sites.town, ROBBER, LEFT_BEHIND, *(f"carrier.{kind}" for kind in CARRIERS))
+    for kind in CARRIERS:
+        answer = sites.town.get(ROBBER, f"/wp-content/uploads/carrier.{kind}")
+        assert (answer.status, answer.data) == (200, b"behind\n"), kind
+        assert "script-src 'none'" in answer.headers["Content-Security-Policy"], kind
+        assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+    assert "Content-Security-Policy" not in sites.town.get(ROBBER, "/wp-content/plugins/left/carrier.svg").headers
+
+
+def test_what_editors_and_hosts_leave_behind_is_not_shown(sites: Sites) -> None:
+    shell(sites.town, ROBBER, LEFT_BEHIND, *BACKUPS, "kept.zip")
+    for folder in ("uploads", "plugins/left"):
+        answers = {
+            path: sites.town.get(ROBBER, f"/wp-content/{folder}/{quote(path)}") for path in [*BACKUPS, "kept.zip"]
+        }
+        assert answers.pop("kept.zip").data == b"behind\n"
+        assert {path: answer.status for path, answer in answers.items()} == dict.fromkeys(BACKUPS, 404)
+
+
 def test_what_tells_servers_to_run_things_is_ignored_and_hidden(planted: Sites) -> None:
     town = planted.town
     for folder in ("", *(f"{folder}/" for folder in FOLDERS)):
