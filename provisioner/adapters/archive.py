@@ -5,13 +5,14 @@ import tarfile
 from collections.abc import Mapping
 
 
-def pack(files: Mapping[str, bytes]) -> bytes:
-    """Return an archive of ``files``, as a container takes them before its start."""
+def pack(files: Mapping[str, bytes], uid: int = 0) -> bytes:
+    """Return an archive of ``files``, as a container takes them before its start; they belong to ``uid``."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
+            entry.size, entry.mode = len(content), 0o600 if uid else 0o644
+            entry.uid = entry.gid = uid
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 

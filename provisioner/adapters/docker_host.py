@@ -18,7 +18,7 @@ from typing import Any
 from provisioner.agent import protocol
 from provisioner.errors import ProvisionError
 from provisioner.inventory import Host
-from provisioner.model.container import Bind, OneShot, Outcome, Overlay, Scratch, Service
+from provisioner.model.container import Bind, OneShot, Outcome, Overlay, Scratch, Service, Shared
 from provisioner.model.names import LABEL_NAMESPACE, LABEL_ROLE, LABEL_SPEC, LABEL_SUBJECT, ONE_SHOT_ROLES
 
 # docker imports paramiko for its ssh:// transport and does without where there is none: hidden from it here, every
@@ -245,8 +245,10 @@ class DockerHost:
         self._create_one_shot(one_shot)
         try:
             if one_shot.files:
-                archive = pack(one_shot.files)
-                self.call(lambda api: api.put_archive(one_shot.name, "/", archive))
+                confined = one_shot.confinement
+                archive = pack(one_shot.files, confined.uid if confined else 0)
+                place = "/tmp" if confined and not confined.writable_root else "/"  # noqa: S108  (inside the container)
+                self.call(lambda api: api.put_archive(one_shot.name, place, archive))
             self._start(one_shot.name)
         except Exception:
             self.remove(one_shot.name)
@@ -278,13 +280,24 @@ class DockerHost:
             self.remove(holder.name)
 
     def _create_one_shot(self, one_shot: OneShot) -> None:
-        api = self._api
+        api, confined = self._api, one_shot.confinement
+        mounts = self._one_shot_mounts(one_shot.binds)
+        limits: dict[str, Any] = {"cap_add": list(one_shot.capabilities)}
+        if confined:
+            mounts["mounts"].append(Mount(target="/tmp", source=None, type="volume"))  # noqa: S108  (its own)
+            limits = {
+                "read_only": not confined.writable_root,
+                "mem_limit": f"{confined.memory_mb}m",
+                "memswap_limit": f"{confined.memory_mb}m",
+                "nano_cpus": int(confined.cpus * 1e9),
+                "pids_limit": confined.processes,
+            }
         host_config = api.create_host_config(
-            **self._one_shot_mounts(one_shot.binds),
+            **mounts,
+            **limits,
             network_mode=one_shot.network,
             extra_hosts=dict(one_shot.addresses),
             cap_drop=["ALL"],
-            cap_add=list(one_shot.capabilities),
             security_opt=["no-new-privileges"],
             restart_policy={"Name": one_shot.restart},
             log_config=_LOGS,
@@ -293,7 +306,7 @@ class DockerHost:
             one_shot.name,
             image=one_shot.image,
             command=list(one_shot.command),
-            user=one_shot.user,
+            user=confined.user if confined else one_shot.user,
             hostname=one_shot.hostname,
             labels=dict(one_shot.labels),
             host_config=host_config,
@@ -387,7 +400,7 @@ class DockerHost:
         filters = {"label": self._wanted(labels)}
         found = self.call(lambda api: api.volumes(filters=filters))["Volumes"]
         for volume in found or []:
-            self._remove_volume(volume["Name"])
+            self.remove_volume(volume["Name"])
 
     # Images
 
@@ -416,17 +429,17 @@ class DockerHost:
         return self._protocols[reference]
 
     def _mounts(self, binds: Sequence[Bind]) -> list[Mount]:
-        return [
-            self._overlay(bind)
-            if isinstance(bind, Overlay)
-            else Mount(
-                target=bind.target,
-                source=str(self.data_root / bind.source),
-                type="bind",
-                read_only=bind.read_only,
-            )
-            for bind in binds
-        ]
+        return [self._mount(bind) for bind in binds]
+
+    def _mount(self, bind: Bind) -> Mount:
+        if isinstance(bind, Overlay):
+            return self._overlay(bind)
+        if isinstance(bind, Shared):
+            self.call(lambda api: api.create_volume(bind.source, labels=dict(bind.labels)))
+            return Mount(target=bind.target, source=bind.source, type="volume", read_only=bind.read_only)
+        return Mount(
+            target=bind.target, source=str(self.data_root / bind.source), type="bind", read_only=bind.read_only
+        )
 
     def _overlay(self, overlay: Overlay) -> Mount:
         """Return the mount of a volume that the engine's own driver makes of two directories; it is made once."""
@@ -441,7 +454,8 @@ class DockerHost:
         )
         return Mount(target=overlay.target, source=overlay.name, type="volume", no_copy=True)
 
-    def _remove_volume(self, name: str) -> None:
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; nothing happens when there is none."""
         try:
             self.call(lambda api: api.remove_volume(name))
         except NotFound:

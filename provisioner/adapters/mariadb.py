@@ -10,7 +10,7 @@ from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.inventory import SitePolicy
 from provisioner.model.container import Outcome
-from provisioner.model.names import HostNames
+from provisioner.model.names import READER, HostNames
 
 START_SECONDS = 60
 RETURN_SECONDS = 20  # how long a server that is down may take to come back
@@ -21,6 +21,9 @@ WRITING = (
 )
 # What logging in writes: a session, and a new password with the link that leads to it. It adds no account.
 LOGGING_IN = {"wp_usermeta": "INSERT, UPDATE, DELETE", "wp_users": "UPDATE"}
+# What a dump needs to hold everything: without TRIGGER or SHOW CREATE ROUTINE it ends well and lacks them.
+READING = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, SHOW CREATE ROUTINE, EXECUTE"
+READER_CONNECTIONS = 10
 _UNREACHABLE = ("ERROR 2002", "ERROR 2003")  # what the client says when it could not connect
 _LOST = ("ERROR 2006", "ERROR 2013", "ERROR 1053", "ERROR 1927")  # the server went away; the statement may have run
 
@@ -113,6 +116,25 @@ def create_user(host: DockerHost, name: str, password_hash: str, policy: SitePol
     )
 
 
+def create_reader(host: DockerHost, database: str, password_hash: str) -> None:
+    """Create the user that reads the database ``database`` for us, or give it this password.
+
+    It is not the site's own: what that may do changes while the site is frozen or closed.
+    """
+    reader = f"{database}{READER}"
+    execute(
+        host,
+        f"CREATE OR REPLACE USER `{reader}`@localhost IDENTIFIED VIA mysql_native_password USING '{password_hash}' "
+        f"WITH MAX_USER_CONNECTIONS {READER_CONNECTIONS}; "
+        f"GRANT {READING} ON {_everything_of(database)} TO `{reader}`@localhost",
+    )
+
+
+def has_reader(host: DockerHost, database: str) -> bool:
+    """Return whether there is a user that reads the database ``database`` for us."""
+    return bool(execute(host, f"SELECT 1 FROM mysql.global_priv WHERE user = '{database}{READER}'"))  # noqa: S608
+
+
 def allowing(name: str) -> str:
     """Return the statement that lets the user ``name`` do everything in its database."""
     return f"GRANT ALL PRIVILEGES ON {_everything_of(name)} TO `{name}`@localhost"
@@ -124,6 +146,17 @@ def forbidding(name: str, privileges: str = WRITING) -> str:
     Connections that are open keep what they had until they end.
     """
     return f"REVOKE {privileges} ON {_everything_of(name)} FROM `{name}`@localhost"
+
+
+def lending(source: str, target: str) -> str:
+    """Return the statement that lets the user ``target`` read the database ``source`` of the same site, to copy it."""
+    return f"GRANT SELECT ON {_everything_of(source)} TO `{target}`@localhost"
+
+
+def unlending(source: str, target: str) -> str:
+    """Return the statements that undo `lending`, whether or not it happened."""
+    taking_back = f"REVOKE SELECT ON {_everything_of(source)} FROM `{target}`@localhost"  # noqa: S608
+    return f"{lending(source, target)}; {taking_back}"
 
 
 def writing(name: str) -> list[str]:
@@ -172,19 +205,15 @@ def closed(host: DockerHost) -> set[str]:
     )
 
 
-def forbid_events(host: DockerHost, name: str) -> None:
-    """Let no event of the database run: the scheduler asks whether their owner may."""
-    execute(host, f"{allowing(name)}; {forbidding(name, 'EVENT')}")
-
-
 def _everything_of(name: str) -> str:
     database = name.replace("_", "\\_")  # in a grant, a bare underscore stands for any character
     return f"`{database}`.*"
 
 
 def drop(host: DockerHost, name: str) -> None:
-    """Drop the database and the user ``name``, as far as they exist; running statements of the user end."""
-    execute(host, f"DROP USER IF EXISTS `{name}`@localhost; DROP DATABASE IF EXISTS `{name}`")
+    """Drop the database ``name`` and its users, as far as they exist; running statements of theirs end."""
+    users = f"`{name}`@localhost, `{name}{READER}`@localhost"
+    execute(host, f"DROP USER IF EXISTS {users}; DROP DATABASE IF EXISTS `{name}`")
 
 
 def size(host: DockerHost, name: str) -> int:

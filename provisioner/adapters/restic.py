@@ -2,19 +2,21 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from provisioner import named_files
 from provisioner.adapters import images
 from provisioner.adapters.answers import answered
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.agent import wire
-from provisioner.agent.protocol import Access, ListLocks, Request, Unlock
+from provisioner.agent.protocol import Access, ListLocks, Relay, Request, Unlock
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
-from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome
+from provisioner.model.container import FILE_CAPABILITIES, Bind, Confinement, OneShot, Outcome, Shared
 from provisioner.model.names import LABEL_SUBJECT
 
 MOUNTED = "/repository"
@@ -59,7 +61,54 @@ class Repository:
     @property
     def access(self) -> Access:
         """Return what the agent needs to open it."""
-        return Access(self.address, self.key, dict(self.credentials), self.login_key, self.host_key)
+        cache = self.directory is None
+        return Access(self.address, self.key, dict(self.credentials), self.login_key, self.host_key, cache)
+
+    @property
+    def relayed_access(self) -> Access:
+        """Return what the agent needs to open it through a relay, beside a site: neither network nor login.
+
+        A REST server without TLS is spoken to over the relay's socket; one with TLS is asked for by its name, so that
+        its certificate is checked where the data are encrypted.
+        """
+        address, credentials, cache = self.address, dict(self.credentials), self.directory is None
+        if self.directory is not None:
+            address = f"sftp:relay:{MOUNTED}"
+        elif address.startswith("sftp:"):
+            address = f"sftp://relay/{_sftp_place(address)[2]}"
+        elif address.startswith("rest:http:"):
+            parts = urlsplit(address.removeprefix("rest:"))
+            address = f"rest:http+unix:///relay/socket:{parts.path}"
+            if parts.username is not None:
+                credentials["RESTIC_REST_USERNAME"] = unquote(parts.username)
+                credentials["RESTIC_REST_PASSWORD"] = unquote(parts.password or "")
+        return Access(address, self.key, credentials, cache=cache, relayed=True)
+
+    @property
+    def relay(self) -> Relay:
+        """Return what the relay on the other side must know: how to get there, and not the key."""
+        if self.directory is not None:
+            return Relay("directory")
+        if self.address.startswith("sftp:"):
+            login, port, _ = _sftp_place(self.address)
+            return Relay("ssh", ssh=["-p", port, login], login_key=self.login_key, host_key=self.host_key)
+        if self.address.startswith("rest:http:"):
+            parts = urlsplit(self.address.removeprefix("rest:"))
+            return Relay("tcp", address=f"{parts.hostname}:{parts.port or 80}")
+        return Relay("tls")
+
+
+def _sftp_place(address: str) -> tuple[str, str, str]:
+    """Return login, port and path of an address as restic takes it: sftp:USER@HOST:PATH or sftp://USER@HOST:PORT/PATH.
+
+    In the second form a path from the root begins with a second slash.
+    """
+    if address.startswith("sftp://"):
+        parts = urlsplit(address)
+        login = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
+        return login, str(parts.port or 22), parts.path.removeprefix("/")
+    login, _, path = address.removeprefix("sftp:").partition(":")
+    return login, "22", path
 
 
 def repository(inventory: Inventory, host: DockerHost, name: str, key: str, *, pruning: bool = False) -> Repository:
@@ -105,6 +154,7 @@ class Worker:
     labels: Mapping[str, str]
     repository: Repository | None = None
     binds: Sequence[Bind] = ()
+    confinement: Confinement | None = None  # None: the steward
     size: int = 0  # bytes that it may have to copy, about: it gets the more time
 
     def call(self, request: Request[A], files: Mapping[str, bytes] | None = None) -> A:
@@ -144,7 +194,8 @@ class Worker:
         the caller holds now: the process that waited for it is dead, and it is ended. Nobody of ours takes a new
         lock meanwhile.
         """
-        locks = self.call(ListLocks()).found
+        alone = replace(self, confinement=None, binds=())  # no content is seen: no relay is needed
+        locks = alone.call(ListLocks()).found
         holders = {f"{lock.hostname}, since {lock.time[:19]}": lock.hostname for lock in locks}
         if not holders:
             return []
@@ -155,7 +206,7 @@ class Worker:
             if not hostname.startswith(f"{self.host.identity}-") or not self._ended(running.get(hostname))
         ]
         if not strangers:
-            self.call(Unlock())
+            alone.call(Unlock())
         return strangers
 
     def _ended(self, running: Mapping[str, Any] | None) -> bool:
@@ -170,23 +221,31 @@ class Worker:
 
     def _one_shot(self, request: Request[Any], files: Mapping[str, bytes]) -> OneShot:
         name, place = f"{self.prefix}.{request.verb}", self.repository
+        relayed = place is not None and self.confinement is not None
+        access = place.relayed_access if place and relayed else place.access if place else None
+        binds = place.binds if place and not relayed else ()
         return OneShot(
             name=name,
             image=images.ensure_service_image(self.host, self.inventory, "agent"),
             labels=self.labels,
             command=[request.verb],
-            binds=[*self.binds, *(place.binds if place else ())],
-            network=place.network if place else "none",
+            binds=[*self.binds, *binds],
+            confinement=self.confinement,
+            network=place.network if place and not relayed else "none",
             # Of its own, too: by it restic's locks tell whether who took them is still there.
             hostname=f"{self.host.identity}-{secrets.token_hex(4)}-{name.replace('.', '-')}"[:63].rstrip("-"),
-            capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
-            files={**files, "request.json": wire.written(request, place.access if place else None)},
+            # A repository's files and a request's are root's; whoever works on a host's files needs more.
+            capabilities=() if place or self.confinement else FILE_CAPABILITIES,
+            files={**files, "request.json": wire.written(request, access)},
         )
 
     def _run(self, one_shot: OneShot) -> Outcome:
         if self.repository is not None and self.repository.directory is not None:
             _ensure_directory(self.repository.directory)
-        outcome = self.host.run(one_shot, QUICK_SECONDS + self.size / SLOWEST)
+        if self.repository is not None and self.confinement is not None:
+            outcome = self._run_with_relay(one_shot, self.repository)
+        else:
+            outcome = self.host.run(one_shot, self._seconds)
         if outcome.exit_code == 0:
             return outcome
         ended = f"{one_shot.command[0]} ended with exit code {outcome.exit_code}"
@@ -194,6 +253,36 @@ class Worker:
         if self.repository is None or not said.startswith("restic "):
             raise ProvisionError(said)
         raise RepositoryFault(said, outcome.exit_code, _hint(outcome.exit_code))
+
+    @property
+    def _seconds(self) -> float:
+        """Return how long a one-shot may take."""
+        return QUICK_SECONDS + self.size / SLOWEST
+
+    def _run_with_relay(self, one_shot: OneShot, place: Repository) -> Outcome:
+        """Run a one-shot beside a site, and for as long the relay that alone reaches the repository."""
+        shared = Shared(f"{self.prefix}.relay.{secrets.token_hex(4)}", "/relay", labels=self.labels)
+        relay = OneShot(
+            name=shared.source,
+            image=one_shot.image,
+            labels=self.labels,
+            command=[Relay.verb],
+            binds=[shared, *place.binds],
+            network=place.network,
+            files={"request.json": wire.written(place.relay)},
+        )
+        beside = replace(one_shot, binds=[*one_shot.binds, replace(shared, read_only=True)])
+        try:
+            with ThreadPoolExecutor(1) as pool:  # the engine takes as long to start either
+                started = pool.submit(self.host.launch, relay)
+                outcome = self.host.run(beside, self._seconds)
+                started.result()
+            if outcome.exit_code != 0:  # what ssh says of the target, it says there
+                outcome = replace(outcome, errors=f"{outcome.errors} {self.host.complaints(relay.name)}")
+            return outcome
+        finally:
+            self.host.remove(relay.name)
+            self.host.remove_volume(shared.source)
 
 
 def _ensure_directory(directory: Path) -> None:

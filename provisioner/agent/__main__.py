@@ -3,12 +3,14 @@
 Exit codes: 0 done; restic's own where restic failed; else 1, with one line on standard error.
 """
 
+import ctypes
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import pymysql
 
@@ -22,8 +24,10 @@ from provisioner.agent import (
     placing,
     recorder,
     rehearsal,
+    relay,
     restoring,
     snapshot,
+    steward,
     switch,
     wire,
 )
@@ -32,8 +36,9 @@ from provisioner.agent.faults import Fault
 from provisioner.agent.repository import Repository, entry
 
 RECORD = "record"  # the one verb without a request: the recorder's, which runs for good
-_REQUEST = Path("/request.json")
-Q = TypeVar("Q", bound=p.Request[Any])
+# Below /tmp where the root is read-only, which is so beside a site.
+_REQUESTS = (Path("/request.json"), Path("/tmp/request.json"))
+_PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def _initialize(repository: Repository, _request: p.Initialize) -> p.Initialized:
@@ -128,6 +133,8 @@ WITHOUT: dict[type[p.Request[Any]], Callable[[Any], object]] = {
     p.Pack: export.pack,
     p.ReadActivity: logs.activity,
     p.TidyLogs: logs.tidy,
+    p.CopyGeneration: copying.copy_generation,
+    p.HandOver: steward.hand_over,
 }
 
 
@@ -136,14 +143,21 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb == RECORD:
         recorder.record()
+    # No link in a site's files, such as one to /proc/self/environ or /proc/self/mem, leads into this process.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    content = _read_request()
     if verb == p.Switch.verb:  # speaks as it goes, and its exit code says what serves
-        sys.exit(switch.switch(_request(p.Switch)))
+        sys.exit(switch.switch(wire.read(p.Switch, content, verb)))
+    if verb == p.Relay.verb:
+        relay.run(wire.read(p.Relay, content, verb))
     try:
-        answer = _answer(verb)
+        answer = _answer(verb, content)
     except Fault as fault:
         _fail(str(fault), fault.exit_code)
     except pymysql.MySQLError as error:  # such as a table that is damaged: one line, and it names the table
         _fail(f"the database: {error}")
+    except wire.Malformed as error:  # such as a manifest that lacks something
+        _fail(str(error))
     except OSError as error:  # such as a disk that is full
         _fail(f"{error.strerror}: {error.filename}")
     finally:
@@ -152,20 +166,26 @@ def main() -> None:
     sys.stdout.write(json.dumps(asdict(answer), ensure_ascii=False) + "\n")  # type: ignore[call-overload]  # a dataclass
 
 
-def _answer(verb: str) -> object:
+def _read_request() -> dict[str, Any]:
+    """Return the request. Beside a site it goes before anything of the site's is read: it may hold a key."""
+    path = next(path for path in _REQUESTS if path.exists())
+    content: dict[str, Any] = json.loads(path.read_text())
+    if os.geteuid() != 0:
+        path.unlink()
+    return content
+
+
+def _answer(verb: str, content: dict[str, Any]) -> object:
     for kind, act in WITH_REPOSITORY.items():
         if kind.verb == verb:
-            access = wire.read(p.Access, json.loads(_REQUEST.read_text()).get("repository"), "repository")
-            return act(Repository(access), _request(kind))
+            access = wire.read(p.Access, content.get("repository"), "repository")
+            repository = Repository(access)
+            repository.wait()
+            return act(repository, wire.read(kind, content, verb))
     for kind, do in WITHOUT.items():
         if kind.verb == verb:
-            return do(_request(kind))
+            return do(wire.read(kind, content, verb))
     raise Fault(f"unknown verb: {verb}", 2)
-
-
-def _request(kind: type[Q]) -> Q:
-    request: Q = wire.read(kind, json.loads(_REQUEST.read_text()), kind.verb)
-    return request
 
 
 def _fail(message: str, exit_code: int = 1) -> NoReturn:

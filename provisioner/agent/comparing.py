@@ -35,35 +35,36 @@ _KINDS = {
 
 
 def compare(request: Compare) -> Compared:
-    """Return by kind what was made, changed and deleted in the later database.
+    """Return by kind what was made, changed and deleted in the later database; each is read by its own reader.
 
     Raises:
         Fault: one of them cannot be read.
 
     """
-    earlier, later = request.earlier, request.later
+    earlier, later = database.reader(request.earlier), database.reader(request.later)
     try:
-        with database.connection(later) as cursor:
-            return Compared({name: _changes(cursor, kind, earlier, later) for name, kind in _KINDS.items()})
+        with database.connection(earlier) as before, database.connection(later) as after:
+            return Compared({name: _changes(_rows(before, kind), _rows(after, kind)) for name, kind in _KINDS.items()})
     except pymysql.MySQLError as error:
-        raise Fault(f"comparing {earlier} with {later}: {error}") from None
+        raise Fault(f"comparing {earlier.database} with {later.database}: {error}") from None
 
 
-def _changes(cursor: pymysql.cursors.Cursor, kind: _Kind, earlier: str, later: str) -> Changes:
-    def rows(name: str) -> str:
-        return f"(SELECT *, {kind.name} AS label FROM `{name}`.{kind.table} WHERE {kind.rows})"  # noqa: S608
+_Rows = dict[int, tuple[str, str]]  # by key: what a report calls a row, and a hash of what must be equal
 
-    def labels(mine: str, other: str, condition: str, join: str = "LEFT JOIN") -> list[str]:
-        cursor.execute(
-            f"SELECT mine.label FROM {rows(mine)} mine {join} {rows(other)} other USING ({kind.key}) "  # noqa: S608
-            f"WHERE {condition} ORDER BY {kind.key}"
-        )
-        return [str(row[0]) for row in cursor.fetchall()]
 
-    alone = f"other.{kind.values[0]} IS NULL"
-    same = " AND ".join(f"mine.{value} <=> other.{value}" for value in kind.values)
+def _rows(cursor: pymysql.cursors.Cursor, kind: _Kind) -> _Rows:
+    # QUOTE tells NULL from the word, and where one value ends.
+    values = ", ".join(f"QUOTE({value})" for value in kind.values)
+    cursor.execute(
+        f"SELECT {kind.key}, {kind.name}, SHA2(CONCAT_WS(',', {values}), 256) "  # noqa: S608  (WordPress's own names)
+        f"FROM {kind.table} WHERE {kind.rows} ORDER BY {kind.key}"
+    )
+    return {int(key): (str(label), str(digest)) for key, label, digest in cursor.fetchall()}
+
+
+def _changes(before: _Rows, after: _Rows) -> Changes:
     return Changes(
-        made=labels(later, earlier, alone),
-        changed=labels(later, earlier, f"NOT ({same})", "JOIN"),
-        deleted=labels(earlier, later, alone),
+        made=[label for key, (label, _) in after.items() if key not in before],
+        changed=[label for key, (label, digest) in after.items() if key in before and before[key][1] != digest],
+        deleted=[label for key, (label, _) in before.items() if key not in after],
     )

@@ -1,7 +1,8 @@
 """A generation made from the one that serves: its code, and its database, copied beside it."""
 
-import contextlib
+import os
 import subprocess
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,15 +13,16 @@ import pymysql
 
 from provisioner.agent import database
 from provisioner.agent.faults import Fault
-from provisioner.agent.protocol import CopyCode, Done, FillTwins
+from provisioner.agent.protocol import CopyCode, CopyGeneration, DatabaseCopied, Done, FillTwins
+from provisioner.agent.sockets import SOCKETS
 
-SITE = Path("/site")  # the site's directory on its host, with its generations
+LOOK_SECONDS = 0.01  # between two looks for the switch's word
 WORKERS = 2  # tables copied at a time
 
 
 def generation(number: int) -> Path:
     """Return the directory of a generation."""
-    return SITE / "generations" / str(number)
+    return database.DIRECTORY / "generations" / str(number)
 
 
 def code(request: CopyCode) -> Done:
@@ -39,11 +41,9 @@ def copy_code(source: int, target: int) -> None:
         Fault: a file could not be copied.
 
     """
-    folder = generation(target)
-    folder.mkdir(parents=True, exist_ok=True)
     command = [
         "rsync", "--archive", "--delete", "--exclude=/uploads/*", "--exclude=/upgrade/",
-        f"{generation(source)}/content/", f"{folder}/content/",
+        f"{generation(source)}/content/", f"{generation(target)}/content/",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, check=False)
     # 24: a file went while it was looked at. The copy that counts is made while nothing writes.
@@ -53,22 +53,40 @@ def copy_code(source: int, target: int) -> None:
 
 def twins(request: FillTwins) -> Done:
     """Dump the database that serves, which goes on being written to, and load it into the twins'."""
-    dump = SITE / "backup" / "twins.sql"
-    dump.parent.mkdir(exist_ok=True)
+    dump = database.DIRECTORY / "work" / "scratch" / f"twins-{os.getpid()}.sql"
     try:
-        database.dump(request.database, dump)
+        database.dump(database.reader(request.source), dump)
         for number in request.targets:
-            database.load(dump, generation(number) / "secrets" / "generation.json")
+            database.load(dump, database.owner(number))
     finally:
         dump.unlink(missing_ok=True)
     return Done()
 
 
-def copy_database(source: str, target: str, secret: Path) -> int:
+def copy_generation(request: CopyGeneration) -> DatabaseCopied:
+    """Wait for the switch's word that nothing writes any more; then copy code and database, and compare.
+
+    Raises:
+        Fault: the word did not come in time, something could not be copied, or a checksum differs.
+
+    """
+    deadline = time.monotonic() + request.patience
+    still, off = (SOCKETS / f"switch-{request.operation}.{word}" for word in ("still", "off"))
+    while not still.exists():
+        if off.exists() or time.monotonic() > deadline:
+            raise Fault("the switch did not say in time that nothing writes any more")
+        time.sleep(LOOK_SECONDS)
+    began = time.monotonic()
+    copy_code(request.source, request.target)
+    tables = copy_database(database.reader(request.source), database.owner(request.target))
+    return DatabaseCopied(tables, round(time.monotonic() - began, 3))
+
+
+def copy_database(source: database.Account, target: database.Account) -> int:
     """Copy a database to which nothing writes; return how many tables have equal checksums on both sides.
 
     Statements go by mariadb-dump and are loaded as the target's own user, so that it owns what it gets; rows go
-    inside the server.
+    inside the server, by that user too, who may read the source for as long as this takes.
 
     Raises:
         Fault: something could not be copied, or a checksum differs.
@@ -76,32 +94,21 @@ def copy_database(source: str, target: str, secret: Path) -> int:
     """
     try:
         with database.connection(source) as cursor:
-            tables, views = _tables(cursor, source), _views(cursor, source)
-        _load(secret, source, "--no-data", "--skip-triggers", *tables)
+            tables, views = _tables(cursor, source.database), _views(cursor, source.database)
+        _load(source, target, "--no-data", "--skip-triggers", tables=tables)
         with ExitStack() as stack:
-            # One after the other: becoming the server's administrator is a change of the whole process.
             cursors = [stack.enter_context(database.connection(target)) for _ in range(WORKERS)]
             pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
             queue = iter(tables)  # the largest first; each worker takes the next
-            try:
-                for worker in [pool.submit(_copy_tables, cursor, source, target, queue) for cursor in cursors]:
-                    worker.result()
-            except BaseException:
-                _kill(cursors)  # a deadline must not wait for the statement that is under way
-                raise
-        _load(secret, source, "--no-data", "--no-create-info", "--routines", "--events", "--triggers", *tables)
+            copied = [pool.submit(_copy_tables, cursor, source.database, target.database, queue) for cursor in cursors]
+            for worker in copied:
+                worker.result()
+        _load(source, target, "--no-data", "--no-create-info", "--routines", "--events", "--triggers", tables=tables)
         if views:
-            _load(secret, source, "--no-data", "--skip-triggers", *views)
+            _load(source, target, "--no-data", "--skip-triggers", tables=views)
     except pymysql.MySQLError as error:
-        raise Fault(f"copying database {source}: {error}") from None
+        raise Fault(f"copying database {source.database}: {error}") from None
     return len(tables)
-
-
-def _kill(cursors: list[pymysql.cursors.Cursor]) -> None:
-    with database.connection("mysql") as cursor:
-        for one in cursors:
-            with contextlib.suppress(pymysql.MySQLError):  # it ended by itself
-                cursor.execute(f"KILL {one.connection.thread_id()}")  # type: ignore[no-untyped-call]
 
 
 def _tables(cursor: pymysql.cursors.Cursor, name: str) -> list[str]:
@@ -118,11 +125,13 @@ def _views(cursor: pymysql.cursors.Cursor, name: str) -> list[str]:
     return [str(row[0]) for row in cursor.fetchall()]
 
 
-def _load(secret: Path, name: str, *options: str) -> None:
+def _load(source: database.Account, target: database.Account, *options: str, tables: Sequence[str]) -> None:
+    if not tables:
+        return
     statements = Path("/tmp/statements.sql")
     with statements.open("wb") as file:
-        file.writelines(database.dumped(name, *options))
-    database.load(statements, secret)
+        file.writelines(database.dumped(source, *options, tables=tables))
+    database.load(statements, target)
 
 
 def _copy_tables(cursor: pymysql.cursors.Cursor, source: str, target: str, queue: Any) -> None:

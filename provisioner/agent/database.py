@@ -1,13 +1,17 @@
 """A generation's database: dumped to a file, loaded from it, and described.
 
-Dumps are taken as the server's administrator, so that a site that uses up its own connections is backed
-up all the same. They are loaded as the generation's own user, which may do nothing outside its database.
+Each generation has two accounts. Its own may do everything in its database and nothing outside; the reader may read all
+that a dump holds, whatever the site's own may do at the moment, and has connections of its own, so that a site that
+uses up its own is backed up all the same. Whatever a site wrote into its database (views, functions, triggers,
+generated columns, names) is thus evaluated with rights on that database alone.
 """
 
 import json
+import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +24,7 @@ from provisioner.agent.protocol import Administrator, DatabaseFacts
 from provisioner.agent.serialized import parse
 
 SOCKET = "/run/mysqld/mysqld.sock"
+DIRECTORY = Path("/directory")  # the site's directory on its host, with its generations
 ADMINISTRATOR = 20100  # the user id by which the server knows its administrator
 COMPLETION = b"-- Dump completed"
 _INSERT = re.compile(rb"INSERT INTO `((?:[^`]|``)+)` VALUES\n")
@@ -32,13 +37,48 @@ _OWNED = (b"/*!", b"CREATE ")
 Change = Callable[[str, bytes], bytes]  # the table of a row, or nothing, and the line: what is written instead
 
 
+@dataclass(frozen=True)
+class Account:
+    """A user of the database server, and the one database that it may use."""
+
+    user: str
+    password: str
+    database: str
+
+    @contextmanager
+    def login(self) -> Iterator[Path]:
+        """Write an option file for MariaDB's programs for a block: a password is never an argument."""
+        handle, name = tempfile.mkstemp(suffix=".cnf", dir="/tmp")
+        with os.fdopen(handle, "w") as file:
+            file.write(f"[client]\nuser={self.user}\npassword={self.password}\nsocket={SOCKET}\n")
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink()
+
+
+def reader(number: int) -> Account:
+    """Return the account that reads the database of a generation."""
+    return _account(DIRECTORY / "generations" / str(number) / "reader" / "reader.json")
+
+
+def owner(number: int) -> Account:
+    """Return the account of a generation itself."""
+    return _account(DIRECTORY / "generations" / str(number) / "secrets" / "generation.json")
+
+
+def _account(path: Path) -> Account:
+    content = json.loads(path.read_text())
+    return Account(content["user"], content["password"], content["database"])
+
+
 def as_it_is(_table: str, line: bytes) -> bytes:
     """Write a line as it is."""
     return line
 
 
-def dump(database: str, path: Path, change: Change = as_it_is) -> dict[str, int]:
-    """Write a consistent dump of ``database`` to ``path``; return the rows of each table in it.
+def dump(account: Account, path: Path, change: Change = as_it_is) -> dict[str, int]:
+    """Write a consistent dump of the account's database to ``path``; return the rows of each table in it.
 
     Raises:
         Fault: mariadb-dump failed, or its output lacks the completion line (D1).
@@ -47,7 +87,7 @@ def dump(database: str, path: Path, change: Change = as_it_is) -> dict[str, int]
     rows: dict[str, int] = {}
     table = ""
     with path.open("wb", buffering=1 << 20) as file:
-        for line in dumped(database, "--routines", "--triggers", "--events"):
+        for line in dumped(account, "--routines", "--triggers", "--events"):
             if table and line.startswith(b"("):
                 rows[table] += 1
                 line = change(table, line)
@@ -61,73 +101,73 @@ def dump(database: str, path: Path, change: Change = as_it_is) -> dict[str, int]
     return rows
 
 
-def dumped(database: str, *options: str) -> Iterator[bytes]:
-    """Run mariadb-dump and yield its lines, without definers.
+def dumped(account: Account, *options: str, tables: Sequence[str] = ()) -> Iterator[bytes]:
+    """Run mariadb-dump on ``tables``, or on all there are, and yield its lines, without definers.
 
     Raises:
         Fault: it failed, or its output lacks the completion line (D1); raised after the last line.
 
     """
-    # One transaction sees InnoDB's tables at one instant and blocks nobody; other engines are read as they are.
-    command = [
-        "mariadb-dump", "--no-defaults", f"--socket={SOCKET}", "--user=mysql", "--single-transaction", "--quick",
-        "--hex-blob", "--skip-dump-date", "--default-character-set=utf8mb4", "--max-allowed-packet=256M",
-        *(option for option in options if option.startswith("--")),
-        "--", database, *(table for table in options if not table.startswith("--")),
-    ]  # fmt: skip
     complete = False
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        user=ADMINISTRATOR,
-        group=ADMINISTRATOR,
-        bufsize=1 << 20,
-    ) as process:
-        for line in process.stdout or ():
-            complete = line.startswith(COMPLETION)
-            if line.startswith(_OWNED):
-                line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
-            yield line
-        errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
+    with account.login() as login:
+        # One transaction sees InnoDB's tables at one instant and blocks nobody; other engines are read as they are.
+        command = [
+            "mariadb-dump", f"--defaults-file={login}", "--single-transaction", "--quick", "--hex-blob",
+            "--skip-dump-date", "--default-character-set=utf8mb4", "--max-allowed-packet=256M", *options,
+            "--", account.database, *tables,
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=1 << 20) as process:
+            for line in process.stdout or ():
+                complete = line.startswith(COMPLETION)
+                if line.startswith(_OWNED):
+                    line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
+                yield line
+            errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
     if process.returncode != 0:
         raise Fault(f"mariadb-dump ended with exit code {process.returncode}: {' '.join(errors.split())}")
     if not complete:
         raise Fault("the dump lacks its completion line")
 
 
-def load(path: Path, secret: Path) -> None:
-    """Load the dump at ``path`` into the database that ``secret`` names, as its user. May be repeated.
+def load(path: Path, account: Account) -> None:
+    """Load the dump at ``path`` into the account's database. May be repeated.
 
     Raises:
         Fault: a statement was refused.
 
     """
-    generation = json.loads(secret.read_text())
-    login = Path("/tmp/login.cnf")
-    login.touch(mode=0o600)
-    login.write_text(f"[client]\nuser={generation['user']}\npassword={generation['password']}\n")
-    # --sandbox: a dump cannot make the client run a program or read a file.
-    command = [
-        "mariadb", f"--defaults-file={login}", f"--socket={SOCKET}", "--sandbox", "--local-infile=0",
-        "--default-character-set=utf8mb4", "--max-allowed-packet=256M",
-        "--init-command=SET SESSION max_statement_time=0", generation["database"],
-    ]  # fmt: skip
-    with path.open("rb") as file:
+    with account.login() as login, path.open("rb") as file:
+        # --sandbox: a dump cannot make the client run a program or read a file.
+        command = [
+            "mariadb", f"--defaults-file={login}", "--sandbox", "--local-infile=0", "--default-character-set=utf8mb4",
+            "--max-allowed-packet=256M", "--init-command=SET SESSION max_statement_time=0", account.database,
+        ]  # fmt: skip
         done = subprocess.run(command, stdin=file, capture_output=True, check=False)
     if done.returncode != 0:
         raise Fault(f"loading the dump: {' '.join(done.stderr.decode(errors='replace').split())}")
 
 
 @contextmanager
-def connection(database: str) -> Iterator[pymysql.cursors.Cursor]:
-    """Connect as the server's administrator for a block."""
-    import os
+def connection(account: Account) -> Iterator[pymysql.cursors.Cursor]:
+    """Connect to the account's database for a block."""
+    try:
+        link = pymysql.connect(
+            unix_socket=SOCKET, user=account.user, password=account.password, database=account.database,
+            charset="utf8mb4",
+        )  # fmt: skip
+    except pymysql.MySQLError as error:
+        raise Fault(f"the database server: {error}") from None
+    with closing(link), link.cursor() as cursor:
+        yield cursor
 
+
+@contextmanager
+def administrator() -> Iterator[pymysql.cursors.Cursor]:
+    """Connect as the server's administrator for a block: for accounts and connections, never for a site's tables."""
     os.setegid(ADMINISTRATOR)
     os.seteuid(ADMINISTRATOR)
     try:
-        link = pymysql.connect(unix_socket=SOCKET, user="mysql", database=database, charset="utf8mb4")
+        link = pymysql.connect(unix_socket=SOCKET, user="mysql", database="mysql", charset="utf8mb4")
     except pymysql.MySQLError as error:
         raise Fault(f"the database server: {error}") from None
     finally:
@@ -137,7 +177,7 @@ def connection(database: str) -> Iterator[pymysql.cursors.Cursor]:
         yield cursor
 
 
-def describe(database: str, rows: dict[str, int] | None = None) -> DatabaseFacts:
+def describe(account: Account, rows: dict[str, int] | None = None) -> DatabaseFacts:
     """Return what can be compared of a database: its objects, rows, people and versions.
 
     ``rows`` are those of a dump, where one was made: counting reads every table from end to end.
@@ -147,10 +187,10 @@ def describe(database: str, rows: dict[str, int] | None = None) -> DatabaseFacts
 
     """
     try:
-        with connection(database) as cursor:
-            return _describe(cursor, database, rows)
+        with connection(account) as cursor:
+            return _describe(cursor, account.database, rows)
     except pymysql.MySQLError as error:
-        raise Fault(f"database {database}: {error}") from None
+        raise Fault(f"database {account.database}: {error}") from None
 
 
 def _describe(cursor: pymysql.cursors.Cursor, database: str, rows: dict[str, int] | None) -> DatabaseFacts:
@@ -202,9 +242,9 @@ def number(cursor: pymysql.cursors.Cursor) -> int:
     return int(row[0])
 
 
-def attachments(database: str) -> set[str]:
+def attachments(account: Account) -> set[str]:
     """Return the path of every attachment's file, below uploads/."""
-    with connection(database) as cursor:
+    with connection(account) as cursor:
         cursor.execute("SELECT meta_value FROM wp_postmeta WHERE meta_key = '_wp_attached_file'")
         return {str(row[0]).lstrip("/") for row in cursor.fetchall() if row[0]}
 

@@ -55,11 +55,12 @@ def weigh(request: Weigh) -> Weight:
     count = total = 0
     for _path, state in files.walk(CONTENT):
         count, total = count + 1, total + state.st_size
-    with database.connection(request.database) as cursor:
+    reader = database.reader(request.number)
+    with database.connection(reader) as cursor:
         cursor.execute(
             "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables "
             "WHERE table_schema = %s",
-            (request.database,),
+            (reader.database,),
         )
         return Weight(count, total, database.number(cursor))
 
@@ -73,13 +74,10 @@ def stage(request: Stage) -> Staged:
     """
     for path in STAGING.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    STAGING.chmod(0o700)
-    writable = STAGING / WORDPRESS  # where WordPress's own exporter writes, as the site's user
-    writable.mkdir(mode=0o700)
-    os.chown(writable, request.uid, request.uid)
-    name = request.database
-    rows = database.dump(name, STAGING / DUMP, _without_keys(_columns(name)))
-    people = _people(name)
+    (STAGING / WORDPRESS).mkdir(mode=0o700)  # where WordPress's own exporter writes
+    reader = database.reader(request.number)
+    rows = database.dump(reader, STAGING / DUMP, _without_keys(_columns(reader)))
+    people = _people(reader)
     with (STAGING / PEOPLE).open("w", encoding="utf-8-sig", newline="") as file:  # as spreadsheets expect it
         table = csv.writer(file, delimiter=";")
         table.writerow(("identifiant", "nom", "adresse électronique"))
@@ -87,20 +85,20 @@ def stage(request: Stage) -> Staged:
     return Staged(sum(rows.values()), len(people))
 
 
-def _people(name: str) -> list[tuple[str, str, str]]:
+def _people(reader: database.Account) -> list[tuple[str, str, str]]:
     """Return login, name and mail of each administrator."""
-    logins = {one["login"] for one in database.describe(name, {})["administrators"]}
-    with database.connection(name) as cursor:
+    logins = {one["login"] for one in database.describe(reader, {})["administrators"]}
+    with database.connection(reader) as cursor:
         cursor.execute("SELECT user_login, display_name, user_email FROM wp_users ORDER BY ID")
         return [(login, shown, mail) for login, shown, mail in cursor.fetchall() if login in logins]
 
 
-def _columns(name: str) -> dict[str, list[str]]:
-    with database.connection(name) as cursor:
+def _columns(reader: database.Account) -> dict[str, list[str]]:
+    with database.connection(reader) as cursor:
         cursor.execute(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s "
             "ORDER BY table_name, ordinal_position",
-            (name,),
+            (reader.database,),
         )
         found: dict[str, list[str]] = {}
         for table, column in cursor.fetchall():

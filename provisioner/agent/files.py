@@ -1,4 +1,4 @@
-"""The association's files, as they lie in wp-content: counted, sampled, put in their places."""
+"""The association's files, as they lie in wp-content: counted and sampled."""
 
 import contextlib
 import errno
@@ -6,20 +6,35 @@ import hashlib
 import io
 import os
 import random
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import ContentFacts
 
 SAMPLE = 20  # files whose hash a manifest holds
 SAMPLE_BYTES = 8 * 1024 * 1024  # larger ones are left out of the sample
 
 
-def walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield every file and link below ``root``, with what the file system says of it; links are not followed."""
-    for folder, directories, names in os.walk(root):
+def walk(root: Path, unread: list[Path] | None = None) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield every file and link below ``root``, with what the file system says of it; links are not followed.
+
+    Folders that cannot be listed, since their owner may not or their path is too long, are added to ``unread``.
+
+    Raises:
+        Fault: there is such a folder, and nobody wants to know of it.
+
+    """
+
+    def note(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):
+            return  # it went while we looked
+        if unread is None:
+            raise Fault(f"{error.filename}: {error.strerror}")
+        unread.append(Path(error.filename))
+
+    for folder, directories, names in os.walk(root, onerror=note):
         links = [name for name in directories if (Path(folder) / name).is_symlink()]
         for name in (*names, *links):
             path = Path(folder) / name
@@ -27,24 +42,45 @@ def walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield path, path.lstat()
             except FileNotFoundError:
                 continue  # it went while we looked
+            except OSError as error:
+                note(error)
 
 
 def describe(content: Path, seed: int) -> ContentFacts:
-    """Return count, bytes, a sample of hashes, plugins and themes of a wp-content directory."""
+    """Return count, bytes, a sample of hashes, plugins and themes of a wp-content directory; and what is unreadable."""
     count = total = 0
     small: list[Path] = []
-    for path, state in walk(content):
+    unread: list[Path] = []
+    for path, state in walk(content, unread):
+        if _is_out_of_reach(path, state):
+            unread.append(path)
+            continue
         count, total = count + 1, total + state.st_size
-        if path.is_file() and not path.is_symlink() and state.st_size <= SAMPLE_BYTES and _is_text(path):
+        if stat.S_ISREG(state.st_mode) and state.st_size <= SAMPLE_BYTES and _is_text(path):
             small.append(path)
     chosen = random.Random(seed).sample(sorted(small), min(SAMPLE, len(small)))  # noqa: S311  (no secret)
-    return {
+    facts: ContentFacts = {
         "files": count,
         "bytes": total,
         "sample": {str(path.relative_to(content)): sha256(path) for path in chosen},
         "plugins": _names(content / "plugins"),
         "themes": _names(content / "themes"),
     }
+    if unread:
+        facts["unread"] = sorted(shown(path.relative_to(content)) for path in unread)
+    return facts
+
+
+def _is_out_of_reach(path: Path, state: os.stat_result) -> bool:
+    """Return whether no snapshot can hold something: a socket, or a file that its own owner may not read."""
+    if stat.S_ISSOCK(state.st_mode):
+        return True
+    return stat.S_ISREG(state.st_mode) and not os.access(path, os.R_OK)
+
+
+def shown(path: Path) -> str:
+    """Return a path as text, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def sha256(path: Path) -> str:
@@ -82,37 +118,6 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         raise NoFile(errno.EINVAL, "it is no regular file", str(path))
     with os.fdopen(descriptor, "rb") as file:
         yield file
-
-
-def place(fetched: Path, content: Path, media: Path, owner: int) -> None:
-    """Move a fetched wp-content to where its generation has it: uploads to ``media``, the rest to ``content``.
-
-    Each is one rename, so that a repetition finds it either there or not yet moved.
-    """
-    uploads = fetched / "uploads"
-    own(fetched, owner)
-    if uploads.exists():
-        _replace(uploads, media)
-    if fetched.exists():
-        uploads.mkdir()  # where the media are mounted
-        os.chown(uploads, owner, owner)
-        _replace(fetched, content)
-
-
-def own(root: Path, owner: int) -> None:
-    """Give everything below ``root`` to the site's user, as far as it is not theirs."""
-    for folder, _directories, _names in os.walk(root):
-        if os.lstat(folder).st_uid != owner:
-            os.lchown(folder, owner, owner)
-    for path, state in walk(root):
-        if state.st_uid != owner:
-            os.lchown(path, owner, owner)
-
-
-def _replace(source: Path, target: Path) -> None:
-    if target.exists():
-        shutil.rmtree(target)
-    source.rename(target)
 
 
 def _names(folder: Path) -> list[str]:

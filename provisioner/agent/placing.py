@@ -10,7 +10,7 @@ from provisioner.agent import files
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import Done, Place, Placed, PutBack
 from provisioner.agent.repository import Repository
-from provisioner.agent.restoring import SITE
+from provisioner.agent.restoring import DIRECTORY, SCRATCH
 
 _GLOB = re.compile(r"([*?\[\]\\])")
 
@@ -19,9 +19,9 @@ class _Place:
     """Where the files of one operation come from, and where they go."""
 
     def __init__(self, request: Place | PutBack) -> None:
-        generation = SITE / "generations" / str(request.number)
-        self.content, self.media = generation / "content", SITE / request.media
-        self.folder = generation / f"restored-{request.operation}"
+        self.content = DIRECTORY / "generations" / str(request.number) / "content"
+        self.media = DIRECTORY / request.media
+        self.folder = SCRATCH / f"restored-{request.number}-{request.operation}"
         self.new, self.before, self.list = self.folder / "new", self.folder / "before", self.folder / "files.json"
 
     def target(self, path: str) -> Path:
@@ -57,11 +57,10 @@ def place(repository: Repository, request: Place) -> Placed:
         for path in request.paths:
             if not any(one == path or one.startswith(f"{path}/") for one in found):
                 raise Fault(f"the snapshot has no {path}")
-        files.own(where.new, request.uid)
         where.list.write_text(json.dumps(found))
     placed: list[str] = json.loads(where.list.read_text())
     for path in placed:
-        _put(where.new / path, where.target(path), where.before / path, request.uid)
+        _put(where.new / path, where.target(path), where.before / path)
     return Placed(placed)
 
 
@@ -79,13 +78,10 @@ def put_back(request: PutBack) -> Done:
     return Done()
 
 
-def _put(new: Path, target: Path, before: Path, owner: int) -> None:
+def _put(new: Path, target: Path, before: Path) -> None:
     if not os.path.lexists(new):
         return  # an earlier run did it
-    missing = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    for parent in missing:
-        os.chown(parent, owner, owner)
     if os.path.lexists(target):
         before.parent.mkdir(parents=True, exist_ok=True)
         os.link(target, before, follow_symlinks=False)

@@ -13,8 +13,8 @@ from typing import ClassVar, Generic, NotRequired, TypedDict, TypeVar
 
 LABEL = "provision.protocol"  # of a site's image
 FIRST = 1  # the protocol of images that carry no label: they are older than it
-CURRENT = 1  # what templates/images/site/Dockerfile writes into new images; a test compares them
-SPOKEN = frozenset({1})
+CURRENT = 2  # what templates/images/site/Dockerfile writes into new images; a test compares them
+SPOKEN = frozenset({1, 2})
 
 A = TypeVar("A")
 
@@ -89,6 +89,7 @@ class ContentFacts(TypedDict):
     sample: dict[str, str]  # SHA-256 by path
     plugins: list[str]
     themes: list[str]
+    unread: NotRequired[list[str]]  # what the site's own user cannot read, and sockets: no snapshot holds it
 
 
 class Manifest(Identity):
@@ -138,6 +139,24 @@ class Access:
     address: str
     key: str
     credentials: Mapping[str, str]
+    login_key: str = ""
+    host_key: str = ""
+    cache: bool = False  # whether reading the target twice costs more than remembering it
+    relayed: bool = False  # whether it is reached by /relay/socket alone, on whose other side a `Relay` runs
+
+
+@dataclass(frozen=True)
+class Relay(Request[Done]):
+    """Stand between a one-shot that reads a site's files and its repository, for as long as that one-shot runs.
+
+    ``reaches`` is "directory" (by sftp), "ssh" (sftp on another machine), "tcp" (one plain connection each) or "tls"
+    (what a client asks for by HTTP's CONNECT).
+    """
+
+    verb: ClassVar[str] = "relay"
+    reaches: str
+    ssh: list[str] = field(default_factory=list)  # arguments of ssh: port and login
+    address: str = ""  # HOST:PORT
     login_key: str = ""
     host_key: str = ""
 
@@ -194,7 +213,6 @@ class Take(Request[Taken]):
 
     verb: ClassVar[str] = "take"
     identity: Identity
-    database: str
     operation: int
     again: bool  # an earlier run of the operation may have left a snapshot
     append_only: bool
@@ -237,9 +255,6 @@ class Fetch(Request[ManifestFound]):
 
     verb: ClassVar[str] = "fetch"
     snapshot: str
-    number: int
-    media: str
-    uid: int
     files: bool
     owner: Owner
 
@@ -260,7 +275,6 @@ class Place(Request[Placed]):
     paths: list[str]
     number: int
     media: str
-    uid: int
     operation: int
 
 
@@ -271,7 +285,6 @@ class PutBack(Request[Done]):
     verb: ClassVar[str] = "put-back"
     number: int
     media: str
-    uid: int
     operation: int
 
 
@@ -411,7 +424,7 @@ class Rewrite(Request[Rewritten]):
     """Replace a site's old address (host name, and port if any) by its new one in its database."""
 
     verb: ClassVar[str] = "rewrite"
-    database: str
+    number: int
     old: str
     new: str
 
@@ -431,7 +444,6 @@ class Measure(Request[Measured]):
     verb: ClassVar[str] = "measure"
     number: int
     media: str
-    database: str
     sample: list[str]
 
 
@@ -453,11 +465,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Compare(Request[Compared]):
-    """Compare two databases of one site, by their names."""
+    """Compare the databases of two generations of one site."""
 
     verb: ClassVar[str] = "compare"
-    earlier: str
-    later: str
+    earlier: int
+    later: int
 
 
 @dataclass(frozen=True)
@@ -471,11 +483,30 @@ class CopyCode(Request[Done]):
 
 @dataclass(frozen=True)
 class FillTwins(Request[Done]):
-    """Dump the database that serves, and load it into those of the generations ``targets``."""
+    """Dump the database of the generation that serves, and load it into those of the generations ``targets``."""
 
     verb: ClassVar[str] = "twins"
-    database: str
+    source: int
     targets: list[int]
+
+
+@dataclass(frozen=True)
+class DatabaseCopied:
+    """How many tables have equal checksums on both sides, and the seconds that it took."""
+
+    tables: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CopyGeneration(Request[DatabaseCopied]):
+    """Wait until the switch of the operation says that nothing writes any more; then copy code and database."""
+
+    verb: ClassVar[str] = "copy-generation"
+    source: int
+    target: int
+    operation: int
+    patience: float  # seconds that it waits
 
 
 @dataclass(frozen=True)
@@ -517,7 +548,7 @@ class LockOut(Request[LockedOut]):
     """End every session, application password and link for a new password."""
 
     verb: ClassVar[str] = "lock-out"
-    database: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -544,7 +575,7 @@ class Weigh(Request[Weight]):
     """Weigh what an export would hold."""
 
     verb: ClassVar[str] = "weigh"
-    database: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -560,8 +591,7 @@ class Stage(Request[Staged]):
     """Write the dump and the list of administrators of an export."""
 
     verb: ClassVar[str] = "stage"
-    database: str
-    uid: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -644,28 +674,25 @@ class TidyLogs(Request[LogsTidied]):
 
 @dataclass(frozen=True)
 class SwitchEvent:
-    """What the switch says as it goes: frozen, still, copied, serves or thawed."""
+    """What the switch says as it goes: frozen, still, serves or thawed."""
 
     event: str
     seconds: float = 0.0  # since the first refusal of a write
-    tables: int = 0
     reason: str = ""  # why it thawed what served
 
 
 @dataclass(frozen=True)
 class Switch(Request[SwitchEvent]):
-    """Freeze the generation that serves, copy it, and make the copy serve when told so in time."""
+    """Freeze the generation that serves, and make its copy serve when told so in time."""
 
     verb: ClassVar[str] = "switch"
     source: int  # numbers of generations
     target: int
-    database: str
     user: str
     seconds: float  # from the first refusal of a write to the end, whatever happens
     patience: float  # seconds that a request which is under way gets
     allow: dict[str, list[str]]  # statements by generation
     forbid: list[str]
-    quiet: list[str]  # statements after which no event of the copy runs
     operation: int
 
 
@@ -818,9 +845,10 @@ class ExportWordPress(Request[WordPressExported]):
 
 @dataclass(frozen=True)
 class Prepared:
-    """The hash of the database password, which stays on the host."""
+    """The hashes of the passwords of a generation's two database users; the passwords stay on the host."""
 
     password_hash: str
+    reader_hash: str = ""  # images of the first protocol make no reader
 
 
 @dataclass(frozen=True)
@@ -837,3 +865,25 @@ class Prepare(Request[Prepared]):
     support: str
     media: str
     twin: bool
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """The hash of the reader's password."""
+
+    reader_hash: str
+
+
+@dataclass(frozen=True)
+class HandOver(Request[HandedOver]):
+    """Make directories of a site for its own user, and the reader's secret of a generation unless there is one.
+
+    Paths are relative to the data root. What is there already keeps its content.
+    """
+
+    verb: ClassVar[str] = "hand-over"
+    uid: int
+    directories: list[str]
+    secrets: str  # directory of the reader's secret
+    database: str
+    user: str

@@ -7,20 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from provisioner.agent import relay
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import Access, Lock, SnapshotEntry
 
-NO_REPOSITORY = 10  # restic's exit codes: documented by restic, and new ones may come (D4: none but 0 is a success)
+UNREADABLE, NO_REPOSITORY = (
+    3,
+    10,
+)  # restic's exit codes: documented by restic, and new ones may come (D4: none but 0 is a success)
 MEANING = {
     1: "failed",
     2: "crashed",
-    3: "could not read every file",
+    UNREADABLE: "could not read every file",
     NO_REPOSITORY: "found no repository",
     11: "found the repository locked",
     12: "was given the wrong key",
     130: "was interrupted",
 }
-LOCAL = "/repository"  # where a repository in a directory is mounted
+_BY_TLS = ("rest:https:", "s3:", "b2:", "azure:", "gs:", "swift:")  # what restic reaches by HTTPS
 
 
 class Repository:
@@ -28,6 +32,17 @@ class Repository:
 
     def __init__(self, access: Access) -> None:
         self.access = access
+        self.unread: set[str] = set()  # what restic's last run could not read
+
+    def wait(self) -> None:
+        """Wait until the repository can be reached: its relay starts beside us.
+
+        Raises:
+            Fault: it does not, within 30 s.
+
+        """
+        if self.access.relayed:
+            relay.wait()
 
     def run(self, *arguments: str) -> str:
         """Run restic to its end; return what it printed.
@@ -53,6 +68,7 @@ class Repository:
             "RESTIC_PASSWORD": self.access.key,
             "RESTIC_PROGRESS_FPS": "0.016",
             **self.access.credentials,
+            **(relay.proxy() if self.access.relayed and self.access.address.startswith(_BY_TLS) else {}),
         }
         with (
             Path("/tmp/restic-errors").open("w+b") as errors,
@@ -61,7 +77,9 @@ class Repository:
             yield from process.stdout or ()
             code = process.wait()
             errors.seek(0)
-            said = " ".join(errors.read().decode(errors="replace").split())[-600:]
+            lines = errors.read().decode(errors="replace").splitlines()
+        self.unread = {item for line in lines if (item := _unread(line))}
+        said = " ".join(" ".join(lines).split())[-600:]
         if code not in accept:
             raise Fault(f"restic {arguments[0]} {MEANING.get(code, 'ended')} (exit code {code}): {said}", code)
 
@@ -97,18 +115,12 @@ class Repository:
 
     def _options(self) -> list[str]:
         """Return what every call of restic needs: no cache beside a directory, a pinned key for SFTP."""
-        options = ["--no-cache"] if self.access.address.startswith("/") else []
-        if self.access.address.startswith("sftp:"):
-            folder = Path("/tmp/ssh")
-            folder.mkdir(mode=0o700, exist_ok=True)
-            for name, content in (("key", self.access.login_key), ("known_hosts", f"* {self.access.host_key}")):
-                (folder / name).touch(mode=0o600)
-                (folder / name).write_text(content.rstrip("\n") + "\n")
-            arguments = (
-                f"-i {folder}/key -o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=yes "
-                "-o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 -o ServerAliveCountMax=3"
-            )
-            options += ["-o", f"sftp.args={arguments}"]
+        options = [] if self.access.cache else ["--no-cache"]
+        if self.access.relayed and self.access.address.startswith("sftp:"):
+            options += ["-o", f"sftp.command=socat - UNIX-CONNECT:{relay.SOCKET}"]
+        elif self.access.address.startswith("sftp:"):
+            arguments = relay.ssh_options(self.access.login_key, self.access.host_key)
+            options += ["-o", f"sftp.args={' '.join(arguments)}"]
         return options
 
 
@@ -122,3 +134,12 @@ def entry(listed: dict[str, Any]) -> SnapshotEntry:
         total_bytes=summary.get("total_bytes_processed", 0),
         files=summary.get("total_files_processed", 0),
     )
+
+
+def _unread(line: str) -> str:
+    """Return the file that a line of restic's complaints names as one that it could not read, or nothing."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return ""
+    return str(said.get("item", "")) if isinstance(said, dict) and said.get("message_type") == "error" else ""

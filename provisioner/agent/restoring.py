@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -31,53 +30,42 @@ from provisioner.agent.repository import Repository
 from provisioner.agent.serialized import readdress
 from provisioner.agent.snapshot import require_owner
 
-SITE = Path("/site")  # the site's directory on its host, with its generations and sets of media
+SITE = Path("/site")  # as a snapshot shows it: dump and manifest, and below them the generation's content and media
+DIRECTORY = database.DIRECTORY
+SCRATCH = DIRECTORY / "work" / "scratch"  # where one-shots beside the site put down what they make
+DUMP, MANIFEST = "database.sql", "manifest.json"
 
 
-def _generation(number: int) -> Path:
-    return SITE / "generations" / str(number)
+def _content(number: int) -> Path:
+    return DIRECTORY / "generations" / str(number) / "content"
 
 
 def fetch(repository: Repository, request: Fetch) -> ManifestFound:
-    """Restore a snapshot beside its generation, then move its parts into their places; return its manifest.
+    """Restore a snapshot into the directories of its generation, which were handed over empty; return its manifest.
+
+    May be repeated: what is not of the snapshot goes.
 
     Raises:
         Fault: restic failed, or the snapshot is another site's (D12).
 
     """
-    generation = _generation(request.number)
-    fetched = generation / "fetched"
-    content, media = generation / "content", SITE / request.media
-    generation.mkdir(parents=True, exist_ok=True)
-    if not (generation / "manifest.json").exists():
-        shutil.rmtree(fetched, ignore_errors=True)
-        repository.run("restore", f"{request.snapshot}:/site", "--target", str(fetched), *_excluded(request))
-        manifest = _manifest(fetched)
-        require_owner({"site": manifest["site"], "namespace": manifest["namespace"]}, request.owner)
-        # The dump first and the manifest last: whoever finds the manifest here finds all of it.
-        (fetched / "database.sql").rename(generation / "database.sql")
-        (fetched / "manifest.json").rename(generation / "manifest.json")
-    if request.files:
-        files.place(fetched / "wp-content", content, media, request.uid)
-    shutil.rmtree(fetched, ignore_errors=True)
-    return ManifestFound(_manifest(generation))
+    files_too = [] if request.files else ["--exclude", "/wp-content"]
+    repository.run("restore", f"{request.snapshot}:{SITE}", "--target", str(SITE), "--delete", "--sparse", *files_too)
+    manifest = _manifest(SITE)
+    require_owner({"site": manifest["site"], "namespace": manifest["namespace"]}, request.owner)
+    return ManifestFound(manifest)
 
 
 def _manifest(folder: Path) -> Manifest:
-    found: Manifest = wire.read(Manifest, json.loads((folder / "manifest.json").read_text()), "manifest")
+    found: Manifest = wire.read(Manifest, json.loads((folder / MANIFEST).read_text()), "manifest")
     return found
-
-
-def _excluded(request: Fetch) -> list[str]:
-    return [] if request.files else ["--exclude", "/wp-content"]
 
 
 def load(request: Load) -> Done:
     """Load the fetched dump into the generation's database, as its own user."""
-    generation = _generation(request.number)
-    dump = generation / "database.sql"
+    dump = DIRECTORY / "work" / f"fetched-{request.number}" / DUMP
     if dump.exists():  # it goes when it is loaded: a repetition after that has nothing to do
-        database.load(dump, generation / "secrets" / "generation.json")
+        database.load(dump, database.owner(request.number))
         dump.unlink()
     return Done()
 
@@ -85,9 +73,10 @@ def load(request: Load) -> Done:
 def rewrite(request: Rewrite) -> Rewritten:
     """Replace the site's old address by its new one in every text of the database; return how many rows changed."""
     changed = 0
-    with database.connection(request.database) as cursor:
+    account = database.owner(request.number)
+    with database.connection(account) as cursor:
         try:
-            for table, key, columns in _texts(cursor, request.database):
+            for table, key, columns in _texts(cursor, account.database):
                 changed += _rewrite_table(cursor, table, key, columns, request.old, request.new)
         except pymysql.MySQLError as error:
             raise Fault(f"changing addresses: {error}") from None
@@ -146,11 +135,11 @@ def _quoted(name: str) -> str:
 
 def measure(request: Measure) -> Measured:
     """Return what a manifest says, of the generation as it is now; with the hashes of the files that one names."""
-    content, media = _generation(request.number) / "content", SITE / request.media
+    content, media = _content(request.number), DIRECTORY / request.media
     described = files.describe(content, 0)
     uploads = files.describe(media, 0)
     return Measured(
-        database=database.describe(request.database),
+        database=database.describe(database.reader(request.number)),
         content={
             "files": described["files"] + uploads["files"],
             "bytes": described["bytes"] + uploads["bytes"],
@@ -172,7 +161,7 @@ def code(repository: Repository, request: CompareCode) -> CodeDifferences:
         source = f"{request.snapshot}:/site/wp-content"
         repository.run("restore", source, "--target", folder, "--exclude", "/uploads")
         then = _code(Path(folder))
-    now = _code(_generation(request.number) / "content")
+    now = _code(_content(request.number))
     return CodeDifferences(
         added=sorted(now.keys() - then.keys()),
         changed=sorted(path for path in now.keys() & then.keys() if now[path] != then[path]),
@@ -184,14 +173,14 @@ def _code(content: Path) -> dict[str, str]:
     """Return the hash of every file of plugins, themes and what lies beside them."""
     found = {}
     for path, _state in files.walk(content):
-        name = os.fsencode(path.relative_to(content)).decode(errors="replace")
+        name = files.shown(path.relative_to(content))
         found[name] = f"link to {os.readlink(path)}" if path.is_symlink() else files.sha256(path)
     return found
 
 
 def lock_out(request: LockOut) -> LockedOut:
     """End every session, application password and link for a new password in a generation's database."""
-    with database.connection(request.database) as cursor:
+    with database.connection(database.owner(request.number)) as cursor:
         try:
             cursor.execute(
                 "DELETE FROM wp_usermeta WHERE meta_key IN "
@@ -207,7 +196,7 @@ def lock_out(request: LockOut) -> LockedOut:
 
 def new_salts(_request: RenewSalts) -> Done:
     """Give the site new salts, by one rename: every cookie that was signed with the old ones is void."""
-    secret = SITE / "secrets" / "site.json"
+    secret = DIRECTORY / "secrets" / "site.json"
     state = secret.stat()
     content = json.loads(secret.read_text())
     content["salts"] = {name: secrets.token_hex(32) for name in content["salts"]}

@@ -1,7 +1,9 @@
 """Taking a snapshot: dump first, then files, one snapshot of both; it counts when all of it was seen to be there."""
 
 import json
+import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from provisioner.agent import database, files
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import Figures, Manifest, Owner, Take, Taken
-from provisioner.agent.repository import Repository
+from provisioner.agent.repository import UNREADABLE, Repository
 
 SITE = Path("/site")  # dump, manifest and wp-content, as the snapshot shows them
 CONTENT = SITE / "wp-content"
@@ -60,14 +62,15 @@ def take(repository: Repository, request: Take) -> Taken:
             withdraw(repository, request.append_only, left_behind.id)
     identity = request.identity
     mark = Mark(identity["site"], identity["namespace"], request.operation, request.time, request.append_only)
+    reader = database.reader(request.identity["generation"])
     unsound: list[str] = []
     for left in reversed(range(TRIES)):
-        manifest = _write(request, settled=left > 0)
-        wanted = _attachments(request.database)
+        manifest = _write(request, reader, settled=left > 0)
+        wanted = _attachments(reader)
         try:
-            seen = read_into(repository, mark, SITE)
+            seen = read_into(repository, mark, SITE, _unread(manifest))
         except Fault as fault:
-            if fault.exit_code != 3 or left == 0:  # a file that went while restic was on its way to it
+            if fault.exit_code != UNREADABLE or left == 0:  # a file that went while restic was on its way to it
                 raise
             unsound.append(str(fault))
             continue
@@ -79,9 +82,9 @@ def take(repository: Repository, request: Take) -> Taken:
     raise Fault(f"no sound snapshot in {TRIES} tries: {unsound[-1]}")
 
 
-def _write(request: Take, *, settled: bool) -> Manifest:
+def _write(request: Take, reader: database.Account, *, settled: bool) -> Manifest:
     """Write dump and manifest."""
-    described = database.describe(request.database, _dump(request.database))
+    described = database.describe(reader, _dump(reader))
     manifest: Manifest = {
         **request.identity,
         "settled": settled,
@@ -92,19 +95,19 @@ def _write(request: Take, *, settled: bool) -> Manifest:
     return manifest
 
 
-def _dump(name: str) -> dict[str, int]:
+def _dump(reader: database.Account) -> dict[str, int]:
     """Dump the database until every table that stood still meanwhile has its rows in the dump."""
     for _ in range(TRIES):
-        with database.connection(name) as cursor:
+        with database.connection(reader) as cursor:
             cursor.execute(
                 "SELECT table_name FROM information_schema.tables "
                 "WHERE table_schema = %s AND table_type = 'BASE TABLE'",
-                (name,),
+                (reader.database,),
             )
             before = database.count(cursor, [str(row[0]) for row in cursor.fetchall()])
-        dumped = database.dump(name, DUMP)
+        dumped = database.dump(reader, DUMP)
         wrong = [table for table, rows in before.items() if rows != dumped.get(table, 0)]
-        with database.connection(name) as cursor:  # counting reads a table from end to end: only where it tells more
+        with database.connection(reader) as cursor:  # counting reads a table from end to end: only where it tells more
             after = database.count(cursor, wrong)
         wrong = [table for table in wrong if before[table] == after[table]]
         if not wrong:
@@ -113,20 +116,38 @@ def _dump(name: str) -> dict[str, int]:
     raise Fault(f"table {table} has {before[table]} rows, its dump has {dumped.get(table, 0)}")
 
 
-def _attachments(name: str) -> set[str]:
+def _unread(manifest: Manifest) -> set[str]:
+    """Return the paths that restic cannot read and will complain of; sockets it passes over in silence."""
+    paths = {f"{CONTENT}/{path}" for path in manifest["content"].get("unread", [])}
+    return {path for path in paths if not Path(path).is_socket()}
+
+
+def _attachments(reader: database.Account) -> set[str]:
     """Return the attachments whose file is there now: each must be in the snapshot (D8)."""
-    return {path for path in database.attachments(name) if (UPLOADS / path).is_file()}
+    return {
+        path
+        for path in database.attachments(reader)
+        if os.access(UPLOADS / path, os.R_OK) and (UPLOADS / path).is_file()
+    }
 
 
-def read_into(repository: Repository, mark: Mark, root: Path) -> Seen:
-    """Have restic read all below ``root`` into one snapshot, tagged with whose it is; return what it says it read."""
+def read_into(repository: Repository, mark: Mark, root: Path, unread: Collection[str] = ()) -> Seen:
+    """Have restic read all below ``root`` into one snapshot, tagged with whose it is; return what it says it read.
+
+    Raises:
+        Fault: restic failed, or could not read anything else than ``unread``. Its snapshot was withdrawn.
+
+    """
     seen = Seen()
     try:
         for line in repository.stream(
             "backup", str(root), "--json", "--verbose=2", "--no-scan", "--host", mark.site,
-            "--tag", mark.tags, "--time", mark.time,
+            "--tag", mark.tags, "--time", mark.time, accept=(0, UNREADABLE) if unread else (0,),
         ):  # fmt: skip
             _hear(seen, json.loads(line))
+        if repository.unread - set(unread):
+            unexpected = min(repository.unread - set(unread))
+            raise Fault(f"restic backup could not read every file (exit code 3): {unexpected}", UNREADABLE)
     except Fault:
         if seen.summary.get("snapshot_id"):  # it keeps what it could read, though it could not read everything (D4)
             withdraw(repository, mark.append_only, seen.summary["snapshot_id"])

@@ -1,4 +1,4 @@
-"""The switch: freezes the generation that serves, copies it, and makes the copy serve when told so in time.
+"""The switch: freezes the generation that serves, lets it be copied, and makes the copy serve when told so in time.
 
 It runs beside the site, in a container of its own that owns the freeze: whatever becomes of the control plane, of
 this program or of the host, it ends by observing what serves and letting that write again. It prints a line of JSON for
@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 import pymysql
 
-from provisioner.agent import copying, database
+from provisioner.agent import database
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import Switch, SwitchEvent
 from provisioner.agent.sockets import SOCKETS, ask_at
@@ -32,10 +33,6 @@ THAWED = 3
 
 class _Over(Exception):
     """The freeze ended before its purpose was reached; says why."""
-
-
-def _flag(number: int) -> Path:
-    return SOCKETS / str(number) / FROZEN
 
 
 def _word(request: Switch, word: str) -> Path:
@@ -63,16 +60,12 @@ def _freeze_and_flip(request: Switch, began: float) -> None:
     signal.signal(signal.SIGALRM, _deadline)
     signal.setitimer(signal.ITIMER_REAL, request.seconds)
     for number in (request.source, request.target):
-        _write_flag(_flag(number))
+        _write_flag(number)
     _say(SwitchEvent("frozen"))
     _wait_for_requests(request, began)
     _forbid_writes(request)
     _say(SwitchEvent("still", round(time.monotonic() - began, 3)))
-    copying.copy_code(request.source, request.target)
-    secret = copying.generation(request.target) / "secrets" / "generation.json"
-    tables = copying.copy_database(request.database, _database_of(secret), secret)
-    _run(request.quiet)
-    _say(SwitchEvent("copied", round(time.monotonic() - began, 3), tables))
+    _word(request, "still").touch()  # what copies beside the site has waited for it
     _wait_for_word(request, "go")
     _flip(request.target)
 
@@ -86,7 +79,7 @@ def _conclude(request: Switch, reason: str, began: float) -> int:
             break
         except (Fault, pymysql.MySQLError):
             time.sleep(0.5)
-    _flag(serving).unlink(missing_ok=True)
+    _remove_flag(serving)
     if serving == request.target:
         _say(SwitchEvent("serves", round(time.monotonic() - began, 3)))
         return 0
@@ -111,9 +104,28 @@ def _wait_for_word(request: Switch, word: str) -> None:
         time.sleep(STEP)
 
 
-def _write_flag(path: Path) -> None:
-    path.touch(mode=0o644)
-    _sync(path.parent)
+@contextlib.contextmanager
+def _socket_directory(number: int) -> Iterator[int]:
+    """Open the directory of a generation's socket for a block. The site owns it: nothing in it is followed."""
+    handle = os.open(SOCKETS / str(number), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _write_flag(number: int) -> None:
+    with _socket_directory(number) as folder:
+        with contextlib.suppress(
+            FileExistsError
+        ):  # whatever the site put there: the gate sees it, or the database tells
+            os.close(os.open(FROZEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder))
+        os.fsync(folder)
+
+
+def _remove_flag(number: int) -> None:
+    with _socket_directory(number) as folder, contextlib.suppress(FileNotFoundError):
+        os.unlink(FROZEN, dir_fd=folder)
 
 
 def _sync(folder: Path) -> None:
@@ -132,12 +144,8 @@ def _flip(number: int) -> None:
     _sync(SOCKETS)
 
 
-def _database_of(secret: Path) -> str:
-    return str(json.loads(secret.read_text())["database"])
-
-
 def _run(statements: list[str]) -> None:
-    with database.connection("mysql") as cursor:
+    with database.administrator() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
@@ -174,7 +182,7 @@ def _forbid_writes(request: Switch) -> None:
 
     The requests that could write are over: what is left are pages that are being read, which get a moment.
     """
-    with database.connection("mysql") as cursor:
+    with database.administrator() as cursor:
         for statement in request.forbid:
             cursor.execute(statement)
         cursor.execute("SELECT CONNECTION_ID()")

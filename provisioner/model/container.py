@@ -41,6 +41,13 @@ class Overlay(Bind):
 
 
 @dataclass(frozen=True)
+class Shared(Bind):
+    """A volume of the engine's, by its name (``source``), through which two containers speak; made if missing."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Service:
     """A container that is to run for good."""
 
@@ -65,6 +72,26 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Confinement:
+    """A site's own rights and limits, for what works beside it.
+
+    Its user id without any capability or further group, and a /tmp of its own that goes with the container. The root is
+    read-only but for images that are older than this (``writable_root``).
+    """
+
+    uid: int
+    memory_mb: int
+    cpus: float
+    processes: int
+    writable_root: bool = False
+
+    @property
+    def user(self) -> str:
+        """Return the user and group as the engine takes them."""
+        return f"{self.uid}:{self.uid}"
+
+
+@dataclass(frozen=True)
 class OneShot:
     """A container that does one thing and ends; its exit code is what counts."""
 
@@ -74,13 +101,14 @@ class OneShot:
     command: Sequence[str]
     binds: Sequence[Bind] = ()
     user: str = "0:0"
+    confinement: Confinement | None = None  # beside a site; it takes the place of user and capabilities
     network: str = "none"
     hostname: str | None = None
     addresses: Mapping[str, str] = field(default_factory=dict)  # host names that it finds without asking a DNS server
     capabilities: Sequence[str] = ()
     files: Mapping[str, bytes] = field(
         default_factory=dict
-    )  # put below / before the start, never in argv or environment
+    )  # put below / (where the root is read-only: below /tmp) before the start, never in argv or environment
     restart: str = "no"
     collect: str = ""  # directory inside whose files come back when it ended well: small ones, they go through memory
 

@@ -47,6 +47,7 @@ RESERVED_SLUGS = frozenset(
         "www",
     ]
 )
+READER = "_reader"  # behind the name of a database: the user that reads it for us
 SITE_UID_BASE = 200_000  # each site has a user id of its own: limits that the kernel keeps per user stay apart
 
 FROZEN = "frozen"  # name of the file beside a generation's socket that closes the gate in its image: reads go on
@@ -132,6 +133,39 @@ class GenerationNames:
     def database(self) -> str:
         """Return the name of the database and of its user; slugs hold no underscore, so it is unambiguous."""
         return f"{self.slug.replace('-', '_')}_{self.number}"
+
+    @property
+    def reader(self) -> str:
+        """Return the name of the database's second user: it reads all that a dump holds, and nothing stops it."""
+        return f"{self.database}{READER}"
+
+    @property
+    def work_directories(self) -> tuple[str, str, str]:
+        """Return the directories where one-shots beside the site put down backups, exports and what is in between.
+
+        They are the site's own user's, and no site's container sees them.
+        """
+        return self.backup_directory, self.export_directory, f"{self.site_directory}/work/scratch"
+
+    @property
+    def backup_directory(self) -> str:
+        """Return where dump and manifest lie while a snapshot is taken."""
+        return f"{self.site_directory}/work/backup"
+
+    @property
+    def export_directory(self) -> str:
+        """Return where an export lies until it is fetched."""
+        return f"{self.site_directory}/work/export"
+
+    @property
+    def fetched_directory(self) -> str:
+        """Return where a snapshot's dump and manifest lie until the generation is made of them."""
+        return f"{self.site_directory}/work/fetched-{self.number}"
+
+    @property
+    def reader_directory(self) -> str:
+        """Return the directory of the reader's secret, which the site's container never sees."""
+        return f"{self.directory}/reader"
 
     @property
     def site_directory(self) -> str:

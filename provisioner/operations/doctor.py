@@ -9,6 +9,7 @@ from provisioner.adapters import mariadb
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
+from provisioner.inventory import SitePolicy
 from provisioner.journal import lock
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
 from provisioner.model.names import CLOSED, HostNames
@@ -205,11 +206,15 @@ def _to_start(installation: Installation, host: DockerHost, wanted: list[Expecte
         _held(
             installation,
             item.site.slug,
-            partial(host.ensure_service, site_service(host.namespace, item.site, item.generation, policy)),
+            partial(_start, host, item, policy),
         )
         for item in wanted
         if not item.busy and not item.kept and item.names.database in databases
     ]
+
+
+def _start(host: DockerHost, item: Expected, policy: SitePolicy) -> None:
+    host.ensure_service(site_service(host, item.site, item.generation, policy))
 
 
 def _to_thaw(installation: Installation, host: DockerHost, slugs: set[str]) -> list[Mend]:
@@ -269,15 +274,17 @@ def _has_gate(host: DockerHost, item: Expected) -> bool:
 
 def _drifted(installation: Installation, host: DockerHost, wanted: list[Expected]) -> list[Finding]:
     policy = installation.inventory.policy.site
-    return [
-        Finding(
-            item.site.slug,
-            f"container {item.names.container} differs from its description",
-            "provision doctor --fix",
-        )
-        for item in wanted
-        if not item.busy and host.has_drifted(site_service(host.namespace, item.site, item.generation, policy))
-    ]
+    return [finding for item in wanted if not item.busy for finding in _drift(host, item, policy)]
+
+
+def _drift(host: DockerHost, item: Expected, policy: SitePolicy) -> list[Finding]:
+    try:
+        if not host.has_drifted(site_service(host, item.site, item.generation, policy)):
+            return []
+    except ProvisionError as error:  # such as an image that is gone
+        return [Finding(item.site.slug, error.message, error.hint, fixable=False)]
+    problem = f"container {item.names.container} differs from its description"
+    return [Finding(item.site.slug, problem, "provision doctor --fix")]
 
 
 def _edge_drift(installation: Installation, host: DockerHost) -> list[Finding]:

@@ -1,7 +1,7 @@
 """`provision status`: what needs a person first, then every site; or one site in detail, read from the site itself."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from sqlmodel import Session, col, select
@@ -17,13 +17,12 @@ from provisioner.installation import Installation
 from provisioner.journal import lock
 from provisioner.journal.journal import local_time, way_on
 from provisioner.mail.outbox import OPERATORS
-from provisioner.model.container import OneShot
 from provisioner.model.names import HostNames
 from provisioner.model.tables import UNFINISHED, UNSENT, Agreement, Generation, Mail, MailState, Operation, Site
 from provisioner.operations import alerts
 from provisioner.operations.alerts import ENGINE, SERVICE, Attention
 from provisioner.probes import host as host_probes
-from provisioner.steps.site import SITE_PROGRAM, require_spoken, site_service
+from provisioner.steps.site import SITE_PROGRAM, beside, require_spoken, site_service
 
 SHOWN_MONTHS = 12  # a closing further ahead stands in `status SLUG` and `agreement list`
 # Two lines; by one container, whose start takes as long as either.
@@ -186,18 +185,12 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
     host = installation.host(site.host)
     host.require_answer()
     require_spoken(site.slug, host.protocol(generation.image))
-    service = site_service(host.namespace, site, generation, installation.inventory.policy.site)
+    service = site_service(host, site, generation, installation.inventory.policy.site)
     request = AskFacts([])
-    one_shot = OneShot(
-        name=f"{service.name}.look",
-        image=service.image,
-        labels={**service.labels, **host.role_labels("look")},
-        command=["sh", "-c", _LOOK, SITE_PROGRAM],
-        binds=service.binds,
-        user=service.user or "",
-        files={"request.json": wire.written(request)},
-    )
-    outcome = host.run(one_shot)
+    command = ["sh", "-c", _LOOK, SITE_PROGRAM]
+    files = {"request.json": wire.written(request)}
+    one_shot = beside(service, f"{service.name}.look", command, files, host.protocol(generation.image))
+    outcome = host.run(replace(one_shot, labels={**service.labels, **host.role_labels("look")}))
     outcome.require_success(f"{site.slug}: looking at the site")
     facts, _, content = outcome.output.rstrip("\n").rpartition("\n")
     return answered(request, facts), content

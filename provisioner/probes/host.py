@@ -16,6 +16,7 @@ from provisioner.journal.journal import local_time, unfinished, way_on
 from provisioner.model.names import (
     LABEL_GENERATION,
     LABEL_SITE,
+    READER,
     GenerationNames,
     HostNames,
 )
@@ -208,10 +209,10 @@ def orphans(host: DockerHost, wanted: list[Expected], past: set[str]) -> Iterato
         labels, name = container["Labels"], container["Names"][0].lstrip("/")
         if LABEL_SITE in labels and (labels[LABEL_SITE], labels.get(LABEL_GENERATION)) not in known:
             yield Orphan("container", name, labels[LABEL_SITE], labels[LABEL_SITE] in past)
-    names = {item.names.database for item in wanted}
+    names = {name for item in wanted for name in (item.names.database, item.names.reader)}
     for kind, found in (("database", mariadb.databases(host)), ("database user", mariadb.users(host))):
         for name in sorted(found - names):
-            slug = name.rpartition("_")[0].replace("_", "-")
+            slug = name.removesuffix(READER).rpartition("_")[0].replace("_", "-")
             yield Orphan(kind, name, slug, slug in past)
     for slug in sorted(_socket_directories(host) - {item.site.slug for item in wanted}):
         yield Orphan("directory", slug, slug, slug in past)

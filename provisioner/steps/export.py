@@ -11,24 +11,24 @@ from provisioner.adapters import images
 from provisioner.agent.protocol import CopyPages, ExportWordPress, Pack, Stage, Weigh, Weight
 from provisioner.errors import ProvisionError
 from provisioner.french import in_full
-from provisioner.model.container import Bind, OneShot, Scratch
+from provisioner.model.container import Bind, OneShot
+from provisioner.steps.beside import ask, inside
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import ask, remove_staging
+from provisioner.steps.snapshot import remove_staging
 
-_DATABASE = Bind("run/database", "/run/mysqld", read_only=True)
 _ARCHIVE = "/export/archive.zip"
 _TEXTS = {"LISEZMOI.txt": "readme", "NOM-DE-DOMAINE.txt": "domain"}  # in the archive, and its template
 
 
 def weigh(work: SiteWork) -> Weight:
     """Return how many files and bytes the generation's export would hold."""
-    return ask(work, Weigh(work.names.database), [_DATABASE, *_content(work)])
+    return ask(work, Weigh(work.number), [*inside(work, work.generation), *_content(work)])
 
 
 def dump_database(work: SiteWork) -> None:
     """Write the database's dump, without sessions and keys of links, and the list of administrators."""
-    request = Stage(work.names.database, work.site.uid)
-    work.note("staged", asdict(ask(work, request, [_DATABASE, Scratch(_staging(work), "/export")])))
+    binds = [*inside(work, work.generation), Bind(_staging(work), "/export")]
+    work.note("staged", asdict(ask(work, Stage(work.number), binds)))
 
 
 def export_wordpress(work: SiteWork) -> None:
@@ -108,7 +108,7 @@ def _content(work: SiteWork) -> list[Bind]:
 
 
 def _staging(work: SiteWork) -> str:
-    return f"{work.names.site_directory}/export"
+    return work.names.export_directory
 
 
 def _holder(work: SiteWork) -> OneShot:

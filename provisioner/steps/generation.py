@@ -22,6 +22,7 @@ from provisioner.model.names import (
     HostNames,
 )
 from provisioner.model.tables import Agreement, Contact, Drill, Generation, GenerationState, Release, Site, Snapshot
+from provisioner.steps.beside import require_reader
 from provisioner.steps.closing import keep_closed, rights
 from provisioner.steps.site import SiteWork, edge_image, require_spoken, site_service
 
@@ -39,13 +40,14 @@ set -eu
 cd "/$1" || exit 0
 if [ "$(readlink current || true)" = "$2" ]; then rm -f current; sync .; fi
 """
-# A set of media goes with the last generation that shows it ($4, unless it is empty).
+# A set of media goes with the last generation that shows it ($5, unless it is empty).
 _REMOVE_GENERATION = """
 set -eu
 cd /host
 if [ "$(readlink "$1/current" || true)" = "$2" ]; then rm -f "$1/current"; fi
 rm -rf "./$1/$2" "./$3"
-if [ -n "$4" ]; then rm -rf "./$4"; fi
+rm -rf "./$4"
+if [ -n "$5" ]; then rm -rf "./$5"; fi
 """
 SERVED_BEFORE = "served before"  # the number of the generation that a flip takes the place of
 _NO_DATABASE = "no database"  # noted when the server was down: its undo then has nothing to ask of it
@@ -157,6 +159,7 @@ def prepare_files(work: SiteWork) -> None:
     prepared = answered(request, outcome.output)
     work.middle()
     work.note("password_hash", prepared.password_hash)
+    work.note("reader_hash", prepared.reader_hash)
 
 
 def create_database(work: SiteWork) -> None:
@@ -171,6 +174,10 @@ def create_database(work: SiteWork) -> None:
         work.note(_NO_DATABASE, False)
     work.middle()
     mariadb.create_user(work.host, name, work.notes["password_hash"], work.installation.inventory.policy.site)
+    if work.notes.get("reader_hash"):
+        mariadb.create_reader(work.host, name, work.notes["reader_hash"])
+    else:
+        require_reader(work, work.generation)
 
 
 def create_container(work: SiteWork) -> None:
@@ -247,9 +254,7 @@ def wake_generation(work: SiteWork, number: int) -> None:
     with work.installation.store.transaction() as session:
         generation = records.generation(session, work.site.key, number)
     thaw(work, number)
-    work.host.ensure_service(
-        site_service(work.installation.namespace, work.site, generation, work.installation.inventory.policy.site)
-    )
+    work.host.ensure_service(site_service(work.host, work.site, generation, work.installation.inventory.policy.site))
 
 
 def thaw(work: SiteWork, number: int) -> None:
@@ -330,6 +335,7 @@ def _remove_directories(work: SiteWork) -> None:
             names.socket_parent,
             str(work.number),
             names.directory,
+            names.fetched_directory,
             _media_of_its_own(work),
         ],
         [Bind("", "/host")],

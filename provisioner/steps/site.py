@@ -14,7 +14,7 @@ from provisioner.errors import Unavailable
 from provisioner.installation import Installation
 from provisioner.inventory import SitePolicy
 from provisioner.journal.step import Work
-from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Outcome, Overlay, Service
+from provisioner.model.container import FILE_CAPABILITIES, Bind, Confinement, OneShot, Outcome, Overlay, Service
 from provisioner.model.names import LABEL_OPERATION, LABEL_ROLE, GenerationNames, HostNames
 from provisioner.model.tables import Generation, GenerationState, Operation, Site
 
@@ -111,7 +111,7 @@ class SiteWork(Work):
             ProvisionError: it failed, or its answer is no answer.
 
         """
-        require_spoken(self.slug, self.host.protocol(self.generation.image))
+        require_spoken(self.slug, self.spoken)
         given = {"request.json": wire.written(request), **(files or {})}
         outcome = self.run_beside(request.verb, ["php", SITE_PROGRAM, request.verb], given, more)
         outcome.require_success(f"{self.slug}: {request.verb}")
@@ -120,26 +120,20 @@ class SiteWork(Work):
     def run_beside(
         self, name: str, command: Sequence[str], files: Mapping[str, bytes], more: Sequence[Bind] = ()
     ) -> Outcome:
-        """Run a command beside the generation, with its image, its mounts (and ``more``), its user and ``files``."""
-        service = self.service
-        return self.host.run(
-            OneShot(
-                name=f"{self.one_shot_prefix}.{name}",
-                image=service.image,
-                labels={**service.labels, **self.operation_labels},
-                command=command,
-                binds=[*service.binds, *more],
-                user=service.user or "",
-                files=files,
-            )
-        )
+        """Run a command beside the generation: with its image, its mounts (and ``more``), its rights and its limits."""
+        one_shot = beside(self.service, f"{self.one_shot_prefix}.{name}", command, files, self.spoken)
+        labels = {**one_shot.labels, **self.operation_labels}
+        return self.host.run(replace(one_shot, labels=labels, binds=[*one_shot.binds, *more]))
+
+    @property
+    def spoken(self) -> int:
+        """Return the protocol that the generation's image speaks."""
+        return self.host.protocol(self.generation.image)
 
     @property
     def service(self) -> Service:
         """Return the generation's container as it must run."""
-        return site_service(
-            self.installation.namespace, self.site, self.generation, self.installation.inventory.policy.site
-        )
+        return site_service(self.host, self.site, self.generation, self.installation.inventory.policy.site)
 
     @property
     def one_shot_prefix(self) -> str:
@@ -192,12 +186,37 @@ def edge_image(host: DockerHost) -> str:
     return str(edge["Image"])
 
 
-def site_service(namespace: str, site: Site, generation: Generation, policy: SitePolicy) -> Service:
+def beside(service: Service, name: str, command: Sequence[str], files: Mapping[str, bytes], spoken: int) -> OneShot:
+    """Return a one-shot beside a site's generation, which is ``service``: its image, its mounts, its rights and limits.
+
+    Its /tmp is its own: the site's is the site's. An image of the first protocol reads its request from the root.
+    """
+    uid = int((service.user or "").partition(":")[0])
+    return OneShot(
+        name=name,
+        image=service.image,
+        labels=service.labels,
+        command=command,
+        binds=[bind for bind in service.binds if bind.target != "/tmp"],  # noqa: S108  (inside the container)
+        confinement=Confinement(
+            uid=uid,
+            memory_mb=service.memory_mb or 0,
+            cpus=service.cpus or 0,
+            processes=service.processes or 0,
+            writable_root=spoken == protocol.FIRST,
+        ),
+        files=files,
+    )
+
+
+def site_service(host: DockerHost, site: Site, generation: Generation, policy: SitePolicy) -> Service:
     """Return the container of a generation: no network, nothing writable but its own directories (H12, H13).
 
-    A twin sees the media through a layer that takes its writes, and stays down when it dies.
+    A twin sees the media through a layer that takes its writes, and stays down when it dies. Images of the first
+    protocol need directories mounted that lie below one which the site owns; an upgrade ends that.
     """
-    names = generation.names(namespace, site.slug)
+    names = generation.names(host.namespace, site.slug)
+    old = host.protocol(generation.image) == protocol.FIRST
     twin = generation.state is GenerationState.TWIN
     content, media = f"{names.directory}/content", f"{names.site_directory}/{generation.media}"
     temporary = f"{names.directory if twin else names.site_directory}/tmp"  # noqa: S108  (the site's own disk)
@@ -223,8 +242,11 @@ def site_service(namespace: str, site: Site, generation: Generation, policy: Sit
             Bind(temporary, "/tmp"),  # noqa: S108  (inside the container)
             Bind(content, "/srv/wordpress/wp-content"),
             shown,
-            Bind(f"{content}/languages/plugins", "/srv/languages/plugins"),
-            Bind(f"{content}/languages/themes", "/srv/languages/themes"),
+            *(
+                [Bind(f"{content}/languages/{kind}", f"/srv/languages/{kind}") for kind in ("plugins", "themes")]
+                if old
+                else []
+            ),
             # Nothing that happens on a twin is the association's doing.
             *([] if twin else [Bind(names.activity_directory, "/run/activity", read_only=True)]),
         ],

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlmodel import select
 
@@ -14,46 +14,27 @@ from provisioner.adapters import restic
 from provisioner.agent import protocol
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
-from provisioner.model.container import Bind, Scratch
+from provisioner.model.container import Bind
 from provisioner.model.names import LABEL_OPERATION
 from provisioner.model.tables import Event, Generation, Release, Snapshot
-from provisioner.probes import host as host_probes
 from provisioner.probes import manifest as manifest_probe
+from provisioner.steps.beside import (
+    ask,
+    ask_steward,
+    directory,
+    hand_over,
+    inside,
+    prepare_repository,
+    require_reader,
+)
 from provisioner.steps.generation import record_generation
 from provisioner.steps.site import SiteWork, edge_image
 
-A = TypeVar("A")
 TAKEN = "snapshot taken"  # the event that tells of one
 _TIDY = """
 set -eu
-rm -rf "/host/$1"
+if [ -d "/host/$1" ]; then find "/host/$1" -mindepth 1 -delete; fi
 """
-
-
-def ask(
-    work: SiteWork,
-    request: protocol.Request[A],
-    binds: list[Bind],
-    repository: restic.Repository | None = None,
-) -> A:
-    """Have the agent do what ``request`` asks, for this operation; return its answer."""
-    worker = restic.Worker(
-        work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds,
-        _size(work),
-    )  # fmt: skip
-    if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
-        return worker.call_held(request)
-    return worker.call(request)
-
-
-def _size(work: SiteWork) -> int:
-    """Return about how many bytes the site has; at most, while nobody has counted them."""
-    with work.installation.store.transaction() as session:
-        last = records.last_snapshot(session, work.site.key)
-    manifest = work.notes.get("manifest")
-    counted = [last.total_bytes] if last else []
-    counted += [manifest["content"]["bytes"] + manifest["database"].get("bytes", 0)] if manifest else []
-    return max(counted) if counted else host_probes.space(work.host).used
 
 
 def repository(work: SiteWork, slug: str = "") -> restic.Repository:
@@ -83,7 +64,7 @@ def ensure_repository(work: SiteWork) -> None:
     with work.installation.store.transaction() as session:
         last = eventlog.newest(session, work.slug, TAKEN)
     if is_first(last, work.installation.inventory):  # opening one costs most of a second: only where it may be missing
-        ask(work, protocol.Initialize(), [], repository(work))
+        prepare_repository(work, repository(work))
 
 
 def is_first(last: Event | None, inventory: Inventory) -> bool:
@@ -108,15 +89,14 @@ def take_snapshot(work: SiteWork) -> None:
         work,
         protocol.Take(
             identity=identity(work),
-            database=names.database,
             operation=work.operation_id,
             again=again,
             append_only=work.installation.inventory.backup.append_only,
             time=clock.now().strftime("%Y-%m-%d %H:%M:%S"),
         ),
         [
-            Bind("run/database", "/run/mysqld", read_only=True),
-            Scratch(_staging(work), "/site"),
+            *inside(work, work.generation),
+            Bind(names.backup_directory, "/site"),
             Bind(f"{names.directory}/content", "/site/wp-content", read_only=True),
             Bind(f"{names.site_directory}/{work.generation.media}", "/site/wp-content/uploads", read_only=True),
         ],
@@ -151,19 +131,15 @@ def record_snapshot(work: SiteWork) -> None:
 
 def abandon_snapshot(work: SiteWork) -> None:
     """Stop what takes the snapshot and remove its dump; a snapshot that is in the repository already is void now."""
-    remove_staging(work, _staging(work))
+    remove_staging(work, work.names.backup_directory)
 
 
 def remove_staging(work: SiteWork, directory: str) -> None:
-    """Stop what this operation runs on the host, and remove the directory that it worked in."""
+    """Stop what this operation runs on the host, and empty the directory that it worked in."""
     work.host.remove_labelled(**{LABEL_OPERATION: str(work.operation_id)})
     work.run_as_root(
         "tidy", ["sh", "-c", _TIDY, "tidy", directory], [Bind("", "/host")], image=edge_image(work.host)
-    ).require_success(f"{work.slug}: removing {directory}")
-
-
-def _staging(work: SiteWork) -> str:
-    return f"{work.names.site_directory}/backup"
+    ).require_success(f"{work.slug}: emptying {directory}")
 
 
 def reserve_from_snapshot(work: SiteWork) -> None:
@@ -211,22 +187,22 @@ def _version(wordpress: str) -> list[int]:
 
 def fetch_snapshot(work: SiteWork) -> None:
     """Restore the snapshot's files and dump into the new generation's directories."""
-    _fetch(work, files=True)
+    names = work.names
+    content, media = f"{names.directory}/content", f"{names.site_directory}/{work.generation.media}"
+    hand_over(work, names, [*names.work_directories, content, media, names.fetched_directory])
+    _fetch(work, [Bind(content, "/site/wp-content"), Bind(media, "/site/wp-content/uploads")])
 
 
-def _fetch(work: SiteWork, *, files: bool) -> None:
+def _fetch(work: SiteWork, files: list[Bind]) -> None:
     source = work.notes["manifest"]
     fetched = ask(
         work,
         protocol.Fetch(
             snapshot=work.notes["snapshot"],
-            number=work.number,
-            media=work.generation.media,
-            uid=work.site.uid,
-            files=files,
+            files=bool(files),
             owner={"site": source["site"], "namespace": source["namespace"]},
         ),
-        [Scratch(work.names.site_directory, "/site")],  # on a host that was rebuilt nothing of the site is there yet
+        [Bind(work.names.fetched_directory, "/site"), *files],
         repository(work, source["site"]),
     )
     work.middle()
@@ -247,8 +223,10 @@ def reserve_for_database(work: SiteWork) -> None:
 
 def fetch_database(work: SiteWork) -> None:
     """Restore the snapshot's dump into the new generation's directory, beside the code that serves now."""
-    ask(work, protocol.CopyCode(work.notes["from"], [work.number]), inside(work))
-    _fetch(work, files=False)
+    names = work.names
+    hand_over(work, names, [*names.work_directories, f"{names.directory}/content", names.fetched_directory])
+    ask(work, protocol.CopyCode(work.notes["from"], [work.number]), [directory(work, read_only=False)])
+    _fetch(work, [])
 
 
 def migrate_database(work: SiteWork) -> None:
@@ -269,23 +247,23 @@ def place_files(work: SiteWork) -> None:
         paths=work.notes["paths"],
         number=work.number,
         media=work.generation.media,
-        uid=work.site.uid,
         operation=work.operation_id,
     )
-    answer = ask(work, request, [Bind(work.names.site_directory, "/site")], repository(work))
+    require_reader(work, work.generation)  # and the directory that it works in
+    answer = ask(work, request, [directory(work, read_only=False)], repository(work))
     work.middle()
     work.note("placed", answer.files)
 
 
 def put_files_back(work: SiteWork) -> None:
     """Put back what the restored files took the place of."""
-    request = protocol.PutBack(work.number, work.generation.media, work.site.uid, work.operation_id)
-    ask(work, request, [Bind(work.names.site_directory, "/site")])
+    request = protocol.PutBack(work.number, work.generation.media, work.operation_id)
+    ask(work, request, [directory(work, read_only=False)])
 
 
 def load_dump(work: SiteWork) -> None:
     """Load the snapshot's dump into the new generation's database, as its own user."""
-    ask(work, protocol.Load(work.number), inside(work))
+    ask(work, protocol.Load(work.number), inside(work, read_only=False))
 
 
 def compare_with_manifest(work: SiteWork) -> None:
@@ -303,46 +281,40 @@ def _require_same(work: SiteWork, different: list[str]) -> None:
 
 def measured(work: SiteWork, generation: Generation, sample: list[str]) -> protocol.Measured:
     """Return what a manifest would say of a generation as it is now, with the hashes of the files in ``sample``."""
-    database = generation.names(work.installation.namespace, work.slug).database
-    return ask(work, protocol.Measure(generation.number, generation.media, database, sample), inside(work))
+    request = protocol.Measure(generation.number, generation.media, sample)
+    return ask(work, request, inside(work, generation))
 
 
 def compared(work: SiteWork, earlier: Generation, later: Generation) -> dict[str, protocol.Changes]:
     """Return what was made, changed and deleted in ``later``: posts, comments, users and media, by their names."""
-    names = [generation.names(work.installation.namespace, work.slug).database for generation in (earlier, later)]
-    return ask(work, protocol.Compare(*names), inside(work)).since
+    return ask(work, protocol.Compare(earlier.number, later.number), inside(work, earlier, later)).since
 
 
 def readdress(work: SiteWork) -> None:
     """Change the addresses of the snapshot's site into those of the new one, also inside serialized data (D18)."""
     old = work.notes["manifest"]["netloc"]
     if old != work.netloc:
-        ask(work, protocol.Rewrite(work.names.database, old, work.netloc), inside(work))
+        ask(work, protocol.Rewrite(work.number, old, work.netloc), inside(work))
 
 
 def lock_out(work: SiteWork) -> None:
     """End every session, application password and link for a new password in the new generation."""
-    ask(work, protocol.LockOut(work.names.database), inside(work))
+    ask(work, protocol.LockOut(work.number), inside(work))
 
 
 def rotate_salts(work: SiteWork) -> None:
     """Give the site new salts: cookies that an intruder forged or took are void, in every generation."""
-    ask(work, protocol.RenewSalts(), inside(work))
+    ask_steward(work, protocol.RenewSalts(), [directory(work, read_only=False)])
 
 
 def code_differences(work: SiteWork, snapshot: str) -> dict[str, list[str]]:
     """Return the code files of the operation's generation that ``snapshot`` has not, has otherwise, or has alone."""
-    return asdict(ask(work, protocol.CompareCode(snapshot, work.number), inside(work), repository(work)))
+    return asdict(ask(work, protocol.CompareCode(snapshot, work.number), [directory(work)], repository(work)))
 
 
 def start_container(work: SiteWork) -> None:
     """Start the new generation's container; nothing is routed to it yet."""
     work.host.ensure_service(work.service)
-
-
-def inside(work: SiteWork) -> list[Bind]:
-    """Return what a one-shot must see to work on a site's generations: their directories, and the database's socket."""
-    return [Bind("run/database", "/run/mysqld", read_only=True), Bind(work.names.site_directory, "/site")]
 
 
 def taken_at(snapshot: protocol.SnapshotEntry) -> datetime:

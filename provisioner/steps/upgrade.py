@@ -8,12 +8,13 @@ from provisioner import records
 from provisioner.adapters import images, mariadb
 from provisioner.adapters.mirror import Package
 from provisioner.agent import protocol, wire
-from provisioner.agent.protocol import ComparePages, CopyCode, FillTwins, SwitchEvent, Twin
+from provisioner.agent.protocol import ComparePages, CopyCode, CopyGeneration, FillTwins, SwitchEvent, Twin
 from provisioner.errors import Interrupted, Irrevocable, ProvisionError, Unavailable
 from provisioner.mail import messages, outbox
-from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
-from provisioner.model.names import GenerationNames
+from provisioner.model.container import Bind, OneShot
+from provisioner.model.names import LABEL_OPERATION, GenerationNames
 from provisioner.model.tables import GenerationState, Release
+from provisioner.steps.beside import DATABASE, ask, directory, inside
 from provisioner.steps.closing import rights
 from provisioner.steps.content import probe_generation
 from provisioner.steps.generation import (
@@ -28,7 +29,7 @@ from provisioner.steps.generation import (
     thaw,
 )
 from provisioner.steps.site import SiteWork
-from provisioner.steps.snapshot import ask, inside, start_container
+from provisioner.steps.snapshot import start_container
 
 PAGES = 20  # newest pages and posts that a rehearsal looks at
 ALWAYS = (
@@ -89,15 +90,12 @@ def forget_upgrade(work: SiteWork) -> None:
 def build_twins(work: SiteWork) -> None:
     """Build two twins of the site beside it, one of them for the new versions: no cron, no events, no way out."""
     both = twins(work)
-    _copy_code(work, [twin.number for twin in both])
     for twin in both:
         prepare_files(twin)
         create_database(twin)
+    _copy_code(work, [twin.number for twin in both])
     work.middle()
-    database = _names(work, live(work)).database
-    ask(work, FillTwins(database, [twin.number for twin in both]), inside(work))
-    for twin in both:
-        mariadb.forbid_events(work.host, twin.names.database)
+    ask(work, FillTwins(live(work), [twin.number for twin in both]), _of_live(work))
 
 
 def discard_twins(work: SiteWork) -> None:
@@ -140,7 +138,7 @@ def rehearse(work: SiteWork) -> None:
             upgraded=Twin(after.number, told.cookie),
             paths=list(dict.fromkeys((*ALWAYS, *known.paths))),
         ),
-        [Bind(work.names.socket_parent, "/sockets")],
+        [Bind(work.names.socket_parent, "/sockets", read_only=True)],
     )
     differences = [
         *_death(after), *found.differences, *_new_complaints(before, after), *_cron_differences(before, after),
@@ -197,20 +195,26 @@ def _bring_up_to_date(work: SiteWork, chosen: list[Package]) -> protocol.Upgrade
 
 def prepare_upgrade(work: SiteWork) -> None:
     """Make the new generation's directories and secrets, and copy most of the code beforehand."""
-    _copy_code(work, [work.number])
     prepare_files(work)
+    _copy_code(work, [work.number])
 
 
 def warm_up(work: SiteWork) -> None:
     """Start the new generation's container and show it the site once: nothing is compiled under the freeze."""
-    database = _names(work, live(work)).database
-    ask(work, FillTwins(database, [work.number]), inside(work))
+    ask(work, FillTwins(live(work), [work.number]), _of_live(work))
     start_container(work)
     probe_generation(work)
 
 
 def _copy_code(work: SiteWork, numbers: list[int]) -> None:
-    ask(work, CopyCode(live(work), numbers), inside(work))
+    ask(work, CopyCode(live(work), numbers), [directory(work, read_only=False)])
+
+
+def _of_live(work: SiteWork) -> list[Bind]:
+    """Return what the agent needs to read the generation that serves, and to write what is made of it."""
+    with work.installation.store.transaction() as session:
+        serving = records.generation(session, work.site.key, live(work))
+    return inside(work, serving, read_only=False)
 
 
 def switch(work: SiteWork) -> None:
@@ -223,9 +227,8 @@ def switch(work: SiteWork) -> None:
         _end_earlier_switch(work)
         mariadb.empty(work.host, work.names.database)
         work.note(SERVED_BEFORE, live(work))
-        work.host.launch(_switch_container(work))
-        _await(work, "copied")
         try:
+            _freeze_and_copy(work)
             _bring_up_to_date(work, packages(work))
             probe_generation(work)
             work.middle()
@@ -235,7 +238,28 @@ def switch(work: SiteWork) -> None:
             _leave_word(work, "off")
             raise
     _end_earlier_switch(work)
+    mariadb.execute(work.host, mariadb.unlending(*_databases(work)))
     record_flip(work, live(work), work.number)
+
+
+def _freeze_and_copy(work: SiteWork) -> None:
+    """Have the switch freeze what serves, and code and database copied by what waits for that beside the site."""
+    mariadb.execute(work.host, mariadb.lending(*_databases(work)))
+    with ThreadPoolExecutor(1) as pool:
+        request = CopyGeneration(live(work), work.number, work.operation_id, work.notes["freeze_seconds"])
+        sockets = Bind(work.names.socket_parent, "/sockets", read_only=True)
+        copied = pool.submit(ask, work, request, [*_of_live(work), sockets])
+        try:
+            work.host.launch(_switch_container(work))
+            _await(work, "still")
+        except ProvisionError:
+            _leave_word(work, "off")  # for both
+            raise
+        copied.result()
+
+
+def _databases(work: SiteWork) -> tuple[str, str]:
+    return _names(work, live(work)).database, work.names.database
 
 
 def call_off_switch(work: SiteWork) -> None:
@@ -269,6 +293,7 @@ def tell_administrators(work: SiteWork) -> None:
 
 def _end_earlier_switch(work: SiteWork) -> None:
     """Have a switch that is there end its freeze, and remove it and the words that were left for it."""
+    work.host.remove_labelled(**{LABEL_OPERATION: str(work.operation_id)})  # what copied for it
     name = _switch_name(work)
     state = work.host.inspect(name)
     if state is not None:
@@ -318,17 +343,15 @@ def _switch_name(work: SiteWork) -> str:
 
 
 def _switch_container(work: SiteWork) -> OneShot:
-    old, new = _names(work, live(work)).database, work.names.database
+    old, _ = _databases(work)
     request = protocol.Switch(
         source=live(work),
         target=work.number,
-        database=old,
         user=old,
         seconds=work.notes["freeze_seconds"],
         patience=PATIENCE_SECONDS,
         allow={str(number): rights(work, number) for number in (live(work), work.number)},
         forbid=mariadb.reading(old),
-        quiet=[mariadb.forbidding(new, "EVENT")],
         operation=work.operation_id,
     )
     return OneShot(
@@ -336,8 +359,8 @@ def _switch_container(work: SiteWork) -> OneShot:
         image=images.ensure_service_image(work.host, work.installation.inventory, "agent"),
         labels=work.host.role_labels("switch"),  # not the operation's: nothing else than its own end may remove it
         command=[request.verb],
-        binds=[*inside(work), Bind(work.names.socket_parent, "/sockets")],
-        capabilities=(*FILE_CAPABILITIES, "SETUID", "SETGID"),
+        binds=[DATABASE, Bind(work.names.socket_parent, "/sockets")],
+        capabilities=("DAC_OVERRIDE", "SETUID", "SETGID"),  # the sockets' directories are the site's
         files={"request.json": wire.written(request)},
         restart="unless-stopped",
     )

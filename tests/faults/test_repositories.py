@@ -20,13 +20,16 @@ from tests.support.damage import corrupt
 from tests.support.town import CHECKOUT, Town
 
 SITE, BROKEN, FULL, AWAY = "kayane", "broken", "full", "away"
-# The real restic, but its exit code is what a file in the repository's directory says for one of its verbs.
+# The real restic, but its exit code is what a file says for one of its verbs: in the repository's directory, or beside
+# the database server's socket where the repository is behind a relay.
 RESTIC = """#!/bin/sh
 /usr/bin/restic "$@"
 code=$?
-if read -r verb pretended 2>/dev/null </repository/pretend; then
-    case " $* " in *" $verb "*) exit "$pretended" ;; esac
-fi
+for place in /repository /run/mysqld; do
+    if read -r verb pretended 2>/dev/null <"$place/pretended-restic"; then
+        case " $* " in *" $verb "*) exit "$pretended" ;; esac
+    fi
+done
 exit "$code"
 """
 # The real mariadb-dump, but a file beside the server's socket may name what filters its output.
@@ -179,12 +182,14 @@ def test_no_exit_code_but_0_is_a_success(
 @contextmanager
 def ending(town: Town, verb: str, code: int) -> Iterator[None]:
     """Have the restic that may pretend end with a code of our choice."""
-    pretend = repository(town) / "pretend"
-    pretend.write_text(f"{verb} {code}\n")
+    places = [folder / "pretended-restic" for folder in (repository(town), town.data_root / "run" / "database")]
+    for place in places:
+        place.write_text(f"{verb} {code}\n")
     try:
         yield
     finally:
-        pretend.unlink()
+        for place in places:
+            place.unlink()
 
 
 def test_a_snapshot_that_does_not_count_is_passed_over(night: Town, pretending: Path) -> None:
@@ -419,9 +424,10 @@ def test_a_snapshot_of_another_site_is_refused(night: Town) -> None:
     refused = night.run("restore", SITE, "--snapshot", other, code=2).stderr
     assert "there is no snapshot" in refused
     tags = f"site:{SITE},namespace:{night.namespace}"
-    manifest = json.dumps({"site": AWAY, "namespace": night.namespace})
     in_repository(
-        night, f"mkdir /site; echo '{manifest}' >/site/manifest.json; restic backup -q /site --host x --tag {tags}"
+        night,
+        f'restic dump latest /site/manifest.json | sed \'s/"site": "{SITE}"/"site": "{AWAY}"/\' '
+        f">/site/manifest.json; restic backup -q /site --host x --tag {tags}",
     )
     try:
         assert f"is of site '{AWAY}', not of '{SITE}'" in night.run("restore", SITE, "--yes", code=2).stderr
@@ -452,7 +458,7 @@ def test_what_a_snapshot_lacks_fails_its_drill(night: Town, lacking: str) -> Non
     before, proven = night.belongings(), night.json("status", SITE)["last_drill"]
     in_repository(
         night,
-        f"mkdir /tmp/out; restic restore -q latest --target /tmp/out; cd /tmp/out; {script}; mkdir /site; "
+        f"mkdir /tmp/out; restic restore -q latest --target /tmp/out; cd /tmp/out; {script}; "
         f"mv site/* /site; restic backup -q /site --host x --tag site:{SITE},namespace:{night.namespace}",
     )
     try:

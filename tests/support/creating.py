@@ -1,7 +1,7 @@
 """A small site that is created beside a neighbour, and what must hold when that ended, well or not."""
 
 from tests.support.commands import Command
-from tests.support.town import Town, association
+from tests.support.town import Town, accounts, association
 
 
 def begin(town: Town, slug: str, **environment: str) -> Command:
@@ -30,7 +30,7 @@ def check_converged(town: Town, slug: str, before: dict[str, set[str]], *, exist
         name = slug.replace("-", "_")
         assert after["containers"] - before["containers"] == {f"{town.namespace}.site.{slug}.1"}
         assert after["databases"] - before["databases"] == {f"{name}_1"}
-        assert after["users"] - before["users"] == {f"{name}_1"}
+        assert after["users"] - before["users"] == accounts(f"{name}_1")
         assert town.get(slug).status == 200
         users = town.sql(f"SELECT user_login FROM {name}_1.wp_users ORDER BY ID").split()
         assert users == ["presidence", "secretariat"]

@@ -171,6 +171,6 @@ class FullSite:
         """Remove all of the first generation behind the back of `provision`: database, files, media."""
         self.town.docker().containers.get(f"{self.town.namespace}.site.{self.slug}.1").remove(force=True)
         name = self.database()
-        self.town.sql(f"DROP DATABASE {name}; DROP USER {name}@localhost")
+        self.town.sql(f"DROP DATABASE {name}; DROP USER {name}@localhost, {name}_reader@localhost")
         shutil.rmtree(self.directory / "generations" / "1")
         shutil.rmtree(self.directory / "media")

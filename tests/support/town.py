@@ -19,7 +19,7 @@ from tests.support.forks import Forked, can_fork, fork_server
 
 PROVISION = str(Path(sys.executable).parent / "provision")
 CHECKOUT = Path(__file__).parents[2]
-SECONDS = 240  # no command of a test takes longer
+SECONDS = 480  # no command of a test takes longer; the first builds images
 
 
 def free_port() -> int:
@@ -27,6 +27,11 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def accounts(database: str) -> set[str]:
+    """Return the users of a generation's database: its own, and the one that reads it for us."""
+    return {database, f"{database}_reader"}
 
 
 def association(slug: str, **values: Any) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from provisioner import agent
 from provisioner.agent import protocol, wire
 from provisioner.agent.__main__ import WITH_REPOSITORY, WITHOUT
+from provisioner.errors import Unavailable
 from provisioner.render import resources
+from provisioner.steps.site import require_spoken
 
 AGENT = Path(agent.__file__).parent
 SITE_IMAGE = resources("templates") / "images" / "site"
@@ -37,7 +39,7 @@ def test_every_request_is_answered_by_one_program(requests: list[type[protocol.R
     php = (SITE_IMAGE / "provision.php").read_text()
     (listed,) = re.findall(r"in_array\(\$verb, \[(.*?)\], true\)", php)
     assert set(re.findall(r"'([a-z-]+)'", listed)) == SITES_OWN
-    by_the_agent: set[type[protocol.Request[Any]]] = {*WITH_REPOSITORY, *WITHOUT, protocol.Switch}
+    by_the_agent: set[type[protocol.Request[Any]]] = {*WITH_REPOSITORY, *WITHOUT, protocol.Switch, protocol.Relay}
     by_the_site = {kind for kind in requests if kind not in by_the_agent and kind.verb in SITES_OWN}
     assert set(requests) - by_the_agent - by_the_site == {protocol.Prepare}
     assert {kind.verb for kind in by_the_site} == SITES_OWN
@@ -149,3 +151,19 @@ def test_a_manifest_that_lacks_something_names_it() -> None:
     database = {key: value for key, value in MANIFEST["database"].items() if key != "rows"}
     with pytest.raises(wire.Malformed, match=re.escape("manifest.database: 'rows' is missing")):
         wire.read(protocol.Manifest, {**MANIFEST, "database": database}, "manifest")
+
+
+@pytest.mark.parametrize(
+    ("spoken", "hint"),
+    [(0, "provision upgrade kayane"), (999, "install the version of provision that built the image")],
+)
+def test_an_image_that_speaks_another_protocol_is_refused_in_one_line(spoken: int, hint: str) -> None:
+    with pytest.raises(Unavailable) as error:
+        require_spoken("kayane", spoken)
+    assert error.value.message == f"kayane: its image speaks protocol {spoken}, this version of provision speaks 1, 2"
+    assert error.value.hint == hint
+
+
+def test_what_an_image_speaks_is_spoken() -> None:
+    for spoken in protocol.SPOKEN:
+        require_spoken("kayane", spoken)

@@ -1,6 +1,6 @@
 #!/usr/bin/php
 <?php
-// provision.php VERB: the closed list of what the control plane may do inside a site. Reads /request.json and prints
+// provision.php VERB: the closed list of what the control plane may do inside a site. Reads /tmp/request.json and prints
 // one line of JSON. Exit codes: 0 done, 1 failed (one line on stderr), 2 the request is bad.
 
 declare(strict_types=1);
@@ -16,6 +16,7 @@ use WP_User;
 require __DIR__ . '/pluggable.php';
 
 const SAMPLE = '_provision_sample';
+const FILES = '/tmp'; // where the control plane puts the request and what belongs to it
 
 /** The request asks for something impossible: nothing was changed. */
 final class BadRequest extends RuntimeException
@@ -97,14 +98,14 @@ function upgrade(array $request): array
         $skin = new \Automatic_Upgrader_Skin();
         $upgrader = $one['kind'] === 'plugin' ? new \Plugin_Upgrader($skin) : new \Theme_Upgrader($skin);
         // It refuses by itself what needs another PHP or WordPress (C8).
-        $result = $upgrader->install($one['file'], ['overwrite_package' => true]);
+        $result = $upgrader->install(FILES . $one['file'], ['overwrite_package' => true]);
         if ($result !== true) {
             $messages = $skin->get_upgrade_messages();
             $answer['held'][] = "$one[kind] $one[slug] $one[version]: " . strip_tags((string) end($messages));
             continue;
         }
         foreach ($one['translations'] as $file) {
-            checked(unzip_file($file, WP_LANG_DIR . "/$one[kind]s"));
+            checked(unzip_file(FILES . $file, WP_LANG_DIR . "/$one[kind]s"));
         }
         $answer['updated'][] = "$one[kind] $one[slug] $one[version]";
     }
@@ -462,9 +463,9 @@ try {
     if (!in_array($verb, ['install', 'publish', 'invite', 'facts', 'upgrade', 'rehearse', 'export'], true)) {
         throw new BadRequest("unknown verb: $verb");
     }
-    $request = json_decode((string) @file_get_contents('/request.json'), true);
+    $request = json_decode((string) @file_get_contents(FILES . '/request.json'), true);
     if (!is_array($request)) {
-        throw new BadRequest('/request.json is missing or is not JSON');
+        throw new BadRequest('the request is missing or is not JSON');
     }
     if ($verb === 'install') {
         forget_killed_installation();
