@@ -24,7 +24,7 @@ SECONDS = 30
 PASSWORD = "Trois chevaux; une agrafe, juste."
 
 MENU = [
-    "Accueil", "L’association", "Qui sommes-nous", "Le bureau", "Nos activités", "Agenda", "Actualités",
+    "Accueil", "L'association", "Qui sommes-nous", "Le bureau", "Nos activités", "Agenda", "Actualités",
     "Nous rejoindre", "Adhérer", "Devenir bénévole", "Contact",
 ]  # fmt: skip
 LEGAL = ["Mentions légales", "Données personnelles", "Accessibilité"]
@@ -239,7 +239,7 @@ def test_an_administrator_follows_the_link_and_publishes(association: Associatio
 
     # The link has done its work.
     reader.go(link)
-    assert "Ce lien n’est pas valable, ou il a déjà servi." in reader.text()
+    assert "Ce lien n'est pas valable, ou il a déjà servi." in reader.text()
     assert "associations@example.org" in reader.text()
     reader.context.close()
     reader.check()
