@@ -124,7 +124,8 @@ def _write_flag(number: int) -> None:
 
 
 def _remove_flag(number: int) -> None:
-    with _socket_directory(number) as folder, contextlib.suppress(FileNotFoundError):
+    # It is gone, or a directory that the site made: the gate looks for a file.
+    with _socket_directory(number) as folder, contextlib.suppress(FileNotFoundError, IsADirectoryError):
         os.unlink(FROZEN, dir_fd=folder)
 
 

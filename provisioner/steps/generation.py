@@ -261,7 +261,7 @@ def thaw(work: SiteWork, number: int) -> None:
     """Let a generation write again, as before a freeze; that of a site in closing what logging in writes."""
     names = GenerationNames(work.installation.namespace, work.slug, number)
     mariadb.execute(work.host, "; ".join(rights(work, number)))
-    at_sockets(work, "thaw", ["rm", "-f", f"/{names.socket_directory}/{FROZEN}"], uid=work.site.uid)
+    at_sockets(work, "thaw", ["rm", "-rf", f"/{names.socket_directory}/{FROZEN}"], uid=work.site.uid)
 
 
 def rest_previous(work: SiteWork) -> None:
