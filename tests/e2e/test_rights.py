@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.derived import derived_release
+from tests.support.derived import rebuild
 from tests.support.full_site import FullSite
 from tests.support.town import Town
 
@@ -57,8 +57,8 @@ def test_the_administrator_names_no_table_of_a_site(town: Town, heard: FullSite)
         ("doctor",),
     ):
         town.run(*command)
-    with derived_release(town, "6.8", "LABEL derived=1"):
-        town.run("upgrade", "kayane", "--yes")
+    rebuild(town, "6.8")
+    town.run("upgrade", "kayane", "--yes")
     end = ("agreement", "end", "kayane", "--on", "2026-12-15", "--termination", "--reason", "essai")
     town.run(*end, PROVISION_NOW="2026-12-01T10:00")
     town.run("agreement", "close", "kayane", PROVISION_NOW="2027-01-15T10:00")
