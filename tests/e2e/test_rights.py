@@ -61,7 +61,7 @@ def test_the_administrator_names_no_table_of_a_site(town: Town, heard: FullSite)
     town.run("upgrade", "kayane", "--yes")
     end = ("agreement", "end", "kayane", "--on", "2026-12-15", "--termination", "--reason", "essai")
     town.run(*end, PROVISION_NOW="2026-12-01T10:00")
-    town.run("agreement", "close", "kayane", PROVISION_NOW="2027-01-15T10:00")
+    town.run("agreement", "close", "kayane", "--yes", PROVISION_NOW="2027-01-15T10:00")
     asked = statements(town, administrators=True)
     assert [line for line in asked if SITES_OWN.search(GRANTS.sub("", line))] == []
     assert any(line.startswith("CREATE DATABASE") for line in asked)  # it was heard at all

@@ -25,7 +25,8 @@
             if ($path !== '' && ($it = $read("$root$path")) !== '') { $seen['read']["$root$path"] = $it; }
         }
         $entries = $root === '' ? [] : (@scandir($root) ?: []);
-        if (in_array('etc', $entries, true)) { $seen['host'] = $root; }
+        // A link that is followed in here leads to this container's own root, which is no secret.
+        if (in_array('etc', $entries, true) && realpath($root) !== '/') { $seen['host'] = $root; }
     }
     foreach (glob('/proc/[0-9]*/environ') ?: [] as $path) { $seen['environments'][$path] = $read($path); }
     @file_put_contents(WP_CONTENT_DIR . '/uploads/heard.jsonl',
