@@ -298,7 +298,12 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
 
 @pytest.mark.parametrize(
     ("how", "path"),
-    [("request", "exec/.*/start"), ("answer", r"install\.\w+/start"), ("half", r"files\.\w+/logs"), ("half", "database/exec")],
+    [
+        ("request", "exec/.*/start"),
+        ("answer", r"install\.\w+/start"),
+        ("half", r"files\.\w+/logs"),
+        ("half", "database/exec"),
+    ],
 )
 def test_wire_cut_during_create(crowded: Town, wire: Wire, how: How, path: str) -> None:
     """One cut is waited out: the state is observed, and the site is created."""
