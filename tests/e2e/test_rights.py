@@ -11,6 +11,7 @@ from tests.support.town import Town
 
 # What lets a site in closing log in; a grant opens no table (docs/security.md).
 GRANTS = re.compile(r"(?:GRANT|REVOKE) [A-Z, ]+ ON `\w+`\.wp_user(?:s|meta) (?:TO|FROM) `\w+`@localhost")
+LITERALS = re.compile(r"'[^']*'")  # what the catalogue is asked about is no table that is opened
 SITES_OWN = re.compile(r"\bwp_\w+|carnet", re.IGNORECASE)
 
 
@@ -63,7 +64,7 @@ def test_the_administrator_names_no_table_of_a_site(town: Town, heard: FullSite)
     town.run(*end, PROVISION_NOW="2026-12-01T10:00")
     town.run("agreement", "close", "kayane", "--yes", PROVISION_NOW="2027-01-15T10:00")
     asked = statements(town, administrators=True)
-    assert [line for line in asked if SITES_OWN.search(GRANTS.sub("", line))] == []
+    assert [line for line in asked if SITES_OWN.search(LITERALS.sub("", GRANTS.sub("", line)))] == []
     assert any(line.startswith("CREATE DATABASE") for line in asked)  # it was heard at all
     others = statements(town, administrators=False)
     assert any("carnet" in line for line in others)
