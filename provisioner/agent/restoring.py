@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -49,11 +50,42 @@ def fetch(repository: Repository, request: Fetch) -> ManifestFound:
         Fault: restic failed, or the snapshot is another site's (D12).
 
     """
+    # Emptied by us: restic would remove the places where content and media are mounted, where a snapshot lacks them.
+    for folder, mounted in ((SITE, "wp-content"), (SITE / "wp-content", "uploads"), (SITE / "wp-content/uploads", "")):
+        if folder == SITE or request.files:
+            _empty(folder, mounted)
     files_too = [] if request.files else ["--exclude", "/wp-content"]
-    repository.run("restore", f"{request.snapshot}:{SITE}", "--target", str(SITE), "--delete", "--sparse", *files_too)
+    repository.run("restore", f"{request.snapshot}:{SITE}", "--target", str(SITE), "--sparse", *files_too)
     manifest = _manifest(SITE)
     require_owner({"site": manifest["site"], "namespace": manifest["namespace"]}, request.owner)
     return ManifestFound(manifest)
+
+
+def _empty(folder: Path, mounted: str) -> None:
+    """Remove what is in a folder but the place where another one is mounted, however deep it is.
+
+    Raises:
+        Fault: something could not be removed.
+
+    """
+    remove = [
+        "find",
+        str(folder),
+        "-mindepth",
+        "1",
+        "-maxdepth",
+        "1",
+        "!",
+        "-name",
+        mounted,
+        "-exec",
+        "rm",
+        "-rf",
+        "--",
+    ]
+    done = subprocess.run([*remove, "{}", "+"], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise Fault(f"emptying {folder}: {' '.join(done.stderr.decode(errors='replace').split())}")
 
 
 def _manifest(folder: Path) -> Manifest:
