@@ -68,22 +68,11 @@ def _empty(folder: Path, mounted: str) -> None:
         Fault: something could not be removed.
 
     """
-    remove = [
-        "find",
-        str(folder),
-        "-mindepth",
-        "1",
-        "-maxdepth",
-        "1",
-        "!",
-        "-name",
-        mounted,
-        "-exec",
-        "rm",
-        "-rf",
-        "--",
-    ]
-    done = subprocess.run([*remove, "{}", "+"], capture_output=True, check=False)
+    command = [
+        "find", str(folder), "-mindepth", "1", "-maxdepth", "1", "!", "-name", mounted,
+        "-exec", "rm", "-rf", "--", "{}", "+",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0:
         raise Fault(f"emptying {folder}: {' '.join(done.stderr.decode(errors='replace').split())}")
 
