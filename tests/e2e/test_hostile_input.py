@@ -204,11 +204,16 @@ def test_an_invitation_names_the_association_as_it_is(market: Town) -> None:
 
 
 def test_no_text_is_in_the_name_of_a_resource(market: Town) -> None:
-    ours = {"containers": f"{market.namespace}.site.{{}}.1", "databases": "{}_1", "users": "{}_1"}
+    ours = {
+        "containers": [f"{market.namespace}.site.{{}}.1"],
+        "databases": ["{}_1"],
+        "users": ["{}_1", "{}_1_reader"],
+    }
     found = market.belongings()
-    for kind, pattern in ours.items():
+    for kind, patterns in ours.items():
         slugs = [slug if kind == "containers" else slug.replace("-", "_") for slug in SLUGS]
-        assert {name for name in found[kind] if re.search("hostile|ordinary", name)} == set(map(pattern.format, slugs))
+        wanted = {pattern.format(slug) for pattern in patterns for slug in slugs}
+        assert {name for name in found[kind] if re.search("hostile|ordinary", name)} == wanted
     assert found["directories"] == {
         f"{folder}/{slug}" for folder in ("run/sites", "run/activity", "sites") for slug in SLUGS
     }
