@@ -130,11 +130,6 @@ def create_reader(host: DockerHost, database: str, password_hash: str) -> None:
     )
 
 
-def has_reader(host: DockerHost, database: str) -> bool:
-    """Return whether there is a user that reads the database ``database`` for us."""
-    return bool(execute(host, f"SELECT 1 FROM mysql.global_priv WHERE user = '{database}{READER}'"))  # noqa: S608
-
-
 def allowing(name: str) -> str:
     """Return the statement that lets the user ``name`` do everything in its database."""
     return f"GRANT ALL PRIVILEGES ON {_everything_of(name)} TO `{name}`@localhost"
