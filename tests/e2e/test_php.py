@@ -1,4 +1,4 @@
-"""Every PHP file of ours is read by each PHP that releases are built with; `make check` reads them with one."""
+"""The PHP of each release that we build: it reads every file of ours, and starts with programs that are compiled."""
 
 import subprocess
 
@@ -23,3 +23,20 @@ def test_each_built_php_reads_every_file(town: Town, release: str, php: str) -> 
     files = {str(path.relative_to(CHECKOUT / "templates")) for path in (CHECKOUT / "templates").rglob("*.php")}
     well = {line.removeprefix("No syntax errors detected in /templates/") for line in read if line}
     assert well == files
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.8"])
+def test_a_site_starts_with_compiled_programs(town: Town, release: str) -> None:
+    slug = f"compiled-{release.replace('.', '-')}"
+    town.write_inventory(default_release=release)
+    town.create(slug)
+    container = town.docker().containers.get(f"{town.namespace}.site.{slug}.1")
+    assert town.get(slug).status == 200
+    # Where no compiled programs are found, opcache makes a directory of its own beside the link.
+    for fill, folder in (("true", "/run/php/compiled"), ("php -r 1\\;", "/tmp/compiled")):
+        done = container.exec_run(["sh", "-c", f"{fill} && cd {folder} && find . -mindepth 1 -exec readlink {{}} +"])
+        (linked,) = done.output.decode().split()
+        assert linked.startswith("/srv/compiled/"), done.output
+        listed = container.exec_run(["find", linked, "-name", "version.php.bin"])
+        assert listed.output.decode().strip().endswith("/wp-includes/version.php.bin")
+    assert b"opcache" not in container.logs()
