@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from tests.support.inside import container, shell
 from tests.support.town import CHECKOUT, Town
 
 READ = """
@@ -30,13 +31,14 @@ def test_a_site_starts_with_compiled_programs(town: Town, release: str) -> None:
     slug = f"compiled-{release.replace('.', '-')}"
     town.write_inventory(default_release=release)
     town.create(slug)
-    container = town.docker().containers.get(f"{town.namespace}.site.{slug}.1")
     assert town.get(slug).status == 200
     # Where no compiled programs are found, opcache makes a directory of its own beside the link.
-    for fill, folder in (("true", "/run/php/compiled"), ("php -r 1\\;", "/tmp/compiled")):
-        done = container.exec_run(["sh", "-c", f"{fill} && cd {folder} && find . -mindepth 1 -exec readlink {{}} +"])
-        (linked,) = done.output.decode().split()
-        assert linked.startswith("/srv/compiled/"), done.output
-        listed = container.exec_run(["find", linked, "-name", "version.php.bin"])
-        assert listed.output.decode().strip().endswith("/wp-includes/version.php.bin")
-    assert b"opcache" not in container.logs()
+    for fill, folder in (("true", "/run/php/compiled"), ("php -r '1;'", "/tmp/compiled")):
+        script = f"{fill}; find {folder} -mindepth 1 -exec readlink {{}} +; find -L {folder} -name version.php.bin"
+        linked, kept = shell(town, slug, script).stdout.split()
+        assert linked.startswith("/srv/compiled/")
+        assert kept.endswith("/wp-includes/version.php.bin")
+    assert (
+        "opcache"
+        not in subprocess.run(["docker", "logs", container(town, slug)], capture_output=True, text=True).stderr
+    )
