@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provisioner.agent import database, files
+from provisioner.agent import database, files, wire
 from provisioner.agent.faults import Fault
-from provisioner.agent.protocol import Figures, Manifest, Owner, Take, Taken
+from provisioner.agent.protocol import Figures, Manifest, ManifestFound, Owner, ReadManifest, Take, Taken
 from provisioner.agent.repository import UNREADABLE, Repository
 
 SITE = Path("/site")  # dump, manifest and wp-content, as the snapshot shows them
@@ -80,6 +80,12 @@ def take(repository: Repository, request: Take) -> Taken:
         unsound.append(problem)
         withdraw(repository, request.append_only, seen.summary["snapshot_id"])
     raise Fault(f"no sound snapshot in {TRIES} tries: {unsound[-1]}")
+
+
+def read_manifest(repository: Repository, request: ReadManifest) -> ManifestFound:
+    """Return what a snapshot says of itself."""
+    said = repository.run("dump", "--no-lock", request.snapshot, str(MANIFEST))
+    return ManifestFound(wire.read(Manifest, json.loads(said), "manifest"))
 
 
 def _write(request: Take, reader: database.Account, *, settled: bool) -> Manifest:

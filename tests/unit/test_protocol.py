@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from provisioner import agent
 from provisioner.agent import protocol, wire
-from provisioner.agent.__main__ import WITH_REPOSITORY, WITHOUT
+from provisioner.agent.__main__ import ALONE, WITH_REPOSITORY, WITHOUT, function
 from provisioner.errors import Unavailable
 from provisioner.render import resources
 from provisioner.steps.site import require_spoken
@@ -39,7 +39,7 @@ def test_every_request_is_answered_by_one_program(requests: list[type[protocol.R
     php = (SITE_IMAGE / "provision.php").read_text()
     (listed,) = re.findall(r"in_array\(\$verb, \[(.*?)\], true\)", php)
     assert set(re.findall(r"'([a-z-]+)'", listed)) == SITES_OWN
-    by_the_agent: set[type[protocol.Request[Any]]] = {*WITH_REPOSITORY, *WITHOUT, protocol.Switch, protocol.Relay}
+    by_the_agent: set[type[protocol.Request[Any]]] = {*WITH_REPOSITORY, *WITHOUT, *ALONE}
     by_the_site = {kind for kind in requests if kind not in by_the_agent and kind.verb in SITES_OWN}
     assert set(requests) - by_the_agent - by_the_site == {protocol.Prepare}
     assert {kind.verb for kind in by_the_site} == SITES_OWN
@@ -49,12 +49,19 @@ def test_every_request_is_answered_by_one_program(requests: list[type[protocol.R
 
 @pytest.mark.parametrize("request_type", [*WITH_REPOSITORY, *WITHOUT], ids=names)
 def test_the_agent_takes_and_answers_what_the_protocol_says(request_type: type[protocol.Request[Any]]) -> None:
-    act = {**WITH_REPOSITORY, **WITHOUT}[request_type]
+    act = function({**WITH_REPOSITORY, **WITHOUT}[request_type])
     hints = get_type_hints(act)
     answer = hints.pop("return")
     assert list(hints.values())[-1] is request_type
     assert answer is wire.answer_type(request_type)
     assert is_dataclass(answer)
+
+
+@pytest.mark.parametrize("request_type", ALONE, ids=names)
+def test_who_answers_by_an_exit_code_takes_what_the_protocol_says(request_type: type[protocol.Request[Any]]) -> None:
+    hints = get_type_hints(function(ALONE[request_type]))
+    assert hints.pop("return") in (int, NoReturn)
+    assert list(hints.values()) == [request_type]
 
 
 def test_an_image_says_which_protocol_it_speaks() -> None:
