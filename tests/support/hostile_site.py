@@ -17,6 +17,7 @@ from typing import Any
 from tests.support.town import Town
 
 SECONDS = 90  # for one planting
+RACING = "/tmp/racing"  # as long as it is there, racers race
 RACE_SECONDS = 600  # after which a racer, a lock and a listener end by themselves
 CONTENT = "/srv/wordpress/wp-content"
 HEARD = "heard.jsonl"  # in uploads: what programs noted that ran where WordPress is loaded
@@ -109,7 +110,12 @@ class HostileSite:
 
     def race(self, *pairs: str) -> None:
         """Exchange the two paths of each pair without end, as fast as the kernel does it."""
-        self.background("perl", "-e", _EXCHANGE, str(RACE_SECONDS), *pairs)
+        self.must(f"touch {RACING}")
+        self.background("perl", "-e", _EXCHANGE, RACING, str(RACE_SECONDS), *pairs)
+
+    def end_races(self) -> None:
+        """End every race of this site: each takes a processor."""
+        self.must(f"rm -f {RACING}")
 
     def heard(self) -> list[dict[str, Any]]:
         """Return what the planted programs noted, each time that WordPress was loaded."""
@@ -141,9 +147,9 @@ echo json_encode($errors, JSON_INVALID_UTF8_SUBSTITUTE);
 _QUERY = 'echo json_encode($link->query($given["query"])->fetch_all(), JSON_INVALID_UTF8_SUBSTITUTE);'
 _EXCHANGE = """
 use Config;
-my ($seconds, @pairs) = @ARGV;
+my ($racing, $seconds, @pairs) = @ARGV;
 my $number = $Config{archname} =~ /aarch64/ ? 276 : 316;
-for (my $end = time + $seconds; time < $end;) {
+for (my $end = time + $seconds; time < $end && -e $racing;) {
     for (my $n = 0; $n < @pairs; $n += 2) {
         for (1 .. 15) { syscall($number, -100, $pairs[$n], -100, $pairs[$n + 1], 2); }
     }
