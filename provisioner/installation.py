@@ -13,6 +13,7 @@ from provisioner.store import Store
 if TYPE_CHECKING:
     from provisioner.adapters.authority import Authority
     from provisioner.adapters.docker_host import DockerHost
+    from provisioner.adapters.relays import Relays
 
 
 class Installation:
@@ -55,6 +56,13 @@ class Installation:
 
             self._hosts[name] = DockerHost(self.inventory.host(name), self.namespace)
         return self._hosts[name]
+
+    @cached_property
+    def relays(self) -> "Relays":
+        """Return the relays by which this process reaches backup repositories."""
+        from provisioner.adapters.relays import Relays
+
+        return Relays()
 
     @cached_property
     def authority(self) -> "Authority":

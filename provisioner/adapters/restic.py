@@ -2,8 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -12,14 +11,16 @@ from provisioner import named_files
 from provisioner.adapters import images
 from provisioner.adapters.answers import answered
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.adapters.relays import Relays, Way
 from provisioner.agent import wire
 from provisioner.agent.protocol import Access, ListLocks, Relay, Request, Unlock
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Inventory
-from provisioner.model.container import FILE_CAPABILITIES, Bind, Confinement, OneShot, Outcome, Shared
+from provisioner.model.container import FILE_CAPABILITIES, Bind, Confinement, OneShot, Outcome
 from provisioner.model.names import LABEL_SUBJECT
 
-MOUNTED = "/repository"
+MOUNTED = "/repository"  # where a one-shot sees the one that lies in a directory
+RELAYED = "/repositories"  # where a relay sees them
 QUICK_SECONDS = 15 * 60  # for what copies next to nothing
 SLOWEST = 1 << 20  # bytes per second that every copy reaches, over a slow line too
 # restic's exit codes that have a name here (D4); any other than 0 is a failure as well.
@@ -73,7 +74,7 @@ class Repository:
         """
         address, credentials, cache = self.address, dict(self.credentials), self.directory is None
         if self.directory is not None:
-            address = f"sftp:relay:{MOUNTED}"
+            address = f"sftp:relay:{RELAYED}/{self.name}"
         elif address.startswith("sftp:"):
             address = f"sftp://relay/{_sftp_place(address)[2]}"
         elif address.startswith("rest:http:"):
@@ -85,10 +86,21 @@ class Repository:
         return Access(address, self.key, credentials, cache=cache, relayed=True)
 
     @property
-    def relay(self) -> Relay:
-        """Return what the relay on the other side must know: how to get there, and not the key."""
+    def way(self) -> Way:
+        """Return how a relay reaches this repository, and no other where it lies in a directory."""
         if self.directory is not None:
-            return Relay("directory")
+            return Way(Relay("directory"), "none", (Bind(str(self.directory), f"{RELAYED}/{self.name}"),))
+        return Way(self._relay, "host")
+
+    @property
+    def way_to_all(self) -> Way:
+        """Return how a relay reaches every repository of the target."""
+        if self.directory is not None:
+            return Way(Relay("directory"), "none", (Bind(str(self.directory.parent), RELAYED),))
+        return self.way
+
+    @property
+    def _relay(self) -> Relay:
         if self.address.startswith("sftp:"):
             login, port, _ = _sftp_place(self.address)
             return Relay("ssh", ssh=["-p", port, login], login_key=self.login_key, host_key=self.host_key)
@@ -156,6 +168,7 @@ class Worker:
     binds: Sequence[Bind] = ()
     confinement: Confinement | None = None  # None: the steward
     size: int = 0  # bytes that it may have to copy, about: it gets the more time
+    relays: Relays = field(default_factory=Relays)
 
     def call(self, request: Request[A], files: Mapping[str, bytes] | None = None) -> A:
         """Have the agent do what ``request`` asks, with ``files`` put into its container; return its answer."""
@@ -260,29 +273,14 @@ class Worker:
         return QUICK_SECONDS + self.size / SLOWEST
 
     def _run_with_relay(self, one_shot: OneShot, place: Repository) -> Outcome:
-        """Run a one-shot beside a site, and for as long the relay that alone reaches the repository."""
-        shared = Shared(f"{self.prefix}.relay.{secrets.token_hex(4)}", "/relay", labels=self.labels)
-        relay = OneShot(
-            name=shared.source,
-            image=one_shot.image,
-            labels=self.labels,
-            command=[Relay.verb],
-            binds=[shared, *place.binds],
-            network=place.network,
-            files={"request.json": wire.written(place.relay)},
-        )
-        beside = replace(one_shot, binds=[*one_shot.binds, replace(shared, read_only=True)])
-        try:
-            with ThreadPoolExecutor(1) as pool:  # the engine takes as long to start either
-                started = pool.submit(self.host.launch, relay)
-                outcome = self.host.run(beside, self._seconds)
-                started.result()
+        """Run a one-shot beside a site, whose relay alone reaches the repository."""
+        with self.relays.reach(
+            self.host, place.way, place.way_to_all, self.prefix, one_shot.image, self.labels
+        ) as relay:
+            outcome = self.host.run(replace(one_shot, binds=[*one_shot.binds, relay.mount]), self._seconds)
             if outcome.exit_code != 0:  # what ssh says of the target, it says there
-                outcome = replace(outcome, errors=f"{outcome.errors} {self.host.complaints(relay.name)}")
+                outcome = replace(outcome, errors=f"{outcome.errors} {relay.complaints()}")
             return outcome
-        finally:
-            self.host.remove(relay.name)
-            self.host.remove_volume(shared.source)
 
 
 def _ensure_directory(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """`provision backup`: a verified snapshot per site, in a repository of its own; repositories checked and pruned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from provisioner.steps.snapshot import (
 
 A = TypeVar("A")
 KIND = "backup"
+RELAY = "relay:"  # the lock of the process whose sites share one; no slug ends like that
 CHECK_DAYS = 30  # nights in which all data of a repository are read once
 LARGEST_REMOVAL = 5  # snapshots that one pruning may remove without being asked twice (D7)
 _CHECKED, _UNSOUND = "repository checked", "repository not sound"  # events
@@ -78,7 +80,15 @@ def backup(installation: Installation, slugs: Sequence[str], progress: Progress 
         BadInput: a slug names no site; nothing was done.
 
     """
-    return _each(installation, slugs, lambda kept: _backup_one(installation, kept, progress))
+    with share_relay(installation) if len(subjects(installation, slugs)) > 1 else nullcontext():
+        return _each(installation, slugs, lambda kept: _backup_one(installation, kept, progress))
+
+
+@contextmanager
+def share_relay(installation: Installation) -> Iterator[None]:
+    """Have the sites of a block share what reaches their repositories; a second process meanwhile does without."""
+    with lock.hold(installation.locks, RELAY) as free, installation.relays.shared() if free else nullcontext():
+        yield
 
 
 def plan(installation: Installation, slugs: Sequence[str], *, serving: bool) -> list[Outcome]:

@@ -7,14 +7,15 @@ from functools import partial
 from provisioner import eventlog, records
 from provisioner.adapters import mariadb
 from provisioner.adapters.docker_host import DockerHost
+from provisioner.adapters.relays import ROLE
 from provisioner.errors import ProvisionError, Unavailable
 from provisioner.installation import Installation
 from provisioner.inventory import SitePolicy
 from provisioner.journal import lock
 from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot
-from provisioner.model.names import CLOSED, HostNames
+from provisioner.model.names import CLOSED, LABEL_ROLE, HostNames
 from provisioner.model.tables import GenerationState, SiteState
-from provisioner.operations import alerts, init
+from provisioner.operations import alerts, backup, init
 from provisioner.operations.alerts import Attention
 from provisioner.probes import host as host_probes
 from provisioner.probes import page
@@ -72,7 +73,7 @@ def _examine_host(installation: Installation, host: DockerHost, slugs: set[str])
                 Finding(
                     f"host:{host.name}", f"container {name} was left by a process that died", "provision doctor --fix"
                 )
-                for name in host.left_over(LEFT_SECONDS)
+                for name, _ in _left_over(installation, host)
             ],
             lambda: _edge_drift(installation, host),
             *looks,
@@ -83,6 +84,17 @@ def _examine_host(installation: Installation, host: DockerHost, slugs: set[str])
             found += look()
         except ProvisionError as error:
             found.append(Finding(f"host:{host.name}", error.message, error.hint, fixable=False))
+    return found
+
+
+def _left_over(installation: Installation, host: DockerHost) -> list[tuple[str, Callable[[], object]]]:
+    """Return the containers for which nobody waits, and what removes each: one-shots, and the relay of a run."""
+    found: list[tuple[str, Callable[[], object]]] = []
+    found += [(name, partial(host.remove, name)) for name in host.left_over(LEFT_SECONDS)]
+    relays = host.containers(**{LABEL_ROLE: ROLE})
+    if not lock.is_held(installation.locks, backup.RELAY):  # asked last: a run that begins meanwhile keeps its own
+        remove = partial(host.remove_labelled, **{LABEL_ROLE: ROLE})
+        found += [(one["Names"][0].lstrip("/"), remove) for one in relays]
     return found
 
 
@@ -146,7 +158,7 @@ def _mends(installation: Installation, host: DockerHost, slugs: set[str], failed
     ]
     if not slugs:
         kinds = [
-            lambda: [(subject, partial(host.remove, name)) for name in host.left_over(LEFT_SECONDS)],
+            lambda: [(subject, remove) for _, remove in _left_over(installation, host)],
             lambda: _to_remove(installation, host, wanted, past),
             *kinds,
         ]

@@ -36,7 +36,7 @@ def ask(
     )
     worker = restic.Worker(
         work.host, work.installation.inventory, work.one_shot_prefix, work.operation_labels, repository, binds,
-        confinement, _size(work),
+        confinement, _size(work), work.installation.relays,
     )  # fmt: skip
     if repository is not None and repository.name == work.slug:  # the subject is held: its dead locks may go
         return worker.call_held(request)

@@ -123,7 +123,7 @@ def expire_all(town: Town, **environment: str) -> int:
 def test_a_life_of_upgrades_killed_at_each_step(old_town: Town, slug: str) -> None:
     """Upgraded and gone back, each killed, taken back and resumed; what was kept goes when its days are over."""
 
-    refused = []
+    refused: list[str] = []
 
     def serves() -> None:
         assert old_town.get(slug).status == 200
@@ -131,7 +131,7 @@ def test_a_life_of_upgrades_killed_at_each_step(old_town: Town, slug: str) -> No
             done = old_town.run("undo", slug, "--yes", code=3)
             assert f"provision resume {slug}" in done.stderr
             check_writes(old_town, slug)
-            refused.append(done)
+            refused.append(done.stderr)
 
     command, back = ("upgrade", slug, "--to", "6.8", "--yes"), ("undo", slug, "--yes")
     die_undoing_each(old_town, UPGRADE[: UPGRADE.index("upgrade.switch")], slug, *command)

@@ -1,0 +1,76 @@
+"""One relay serves a whole run of backups: it goes with the run, and what dies on the way harms no other site."""
+
+from collections.abc import Iterator
+
+import pytest
+from docker.models.containers import Container
+
+from tests.support.commands import Command, under
+from tests.support.kills import DIED
+from tests.support.town import Town
+
+SITES = ("kayane", "regart")
+RUN = ("backup", *SITES)
+BETWEEN = "backup.record:before"  # a site's snapshot is taken; at the first one, the second one's is not begun
+
+
+@pytest.fixture(scope="module")
+def fleet(town: Town) -> Iterator[Town]:
+    """A town with two sites, whose backups go one after the other."""
+    town.create(*SITES)
+    town.run(*RUN)
+    yield town
+    assert town.is_well()
+
+
+def one_at_a_time(town: Town) -> dict[str, str]:
+    return under(town, parallel=1)
+
+
+def relays(town: Town) -> list[Container]:
+    labels = [f"provision.namespace={town.namespace}", "provision.role=relay"]
+    return town.docker().containers.list(all=True, filters={"label": labels})
+
+
+def volumes(town: Town) -> list[str]:
+    found = town.docker().volumes.list(filters={"label": f"provision.namespace={town.namespace}"})
+    return [volume.name for volume in found]
+
+
+def end(command: Command) -> None:
+    """Have a run go on that stands between its sites, and see it end well."""
+    command.go_on()
+    command.wait_until_stopped()
+    command.go_on()
+    assert command.end().code == 0
+
+
+def test_a_run_has_one_relay_that_goes_with_it(fleet: Town) -> None:
+    before = fleet.belongings()
+    command = Command(fleet, *RUN, PROVISION_FAILPOINT=f"{BETWEEN}:stop", **one_at_a_time(fleet))
+    command.wait_until_stopped()
+    (first,) = relays(fleet)
+    assert first.attrs["HostConfig"]["NetworkMode"] == "none"
+    assert [mount["Destination"] for mount in first.attrs["Mounts"] if mount["Type"] == "bind"] == ["/repositories"]
+    assert "was left by a process that died" not in fleet.run("doctor", code=None).stdout
+    end(command)
+    assert (fleet.belongings(), relays(fleet), volumes(fleet)) == (before, [], [])
+
+
+def test_a_relay_that_dies_costs_at_most_its_own_request(fleet: Town) -> None:
+    command = Command(fleet, *RUN, PROVISION_FAILPOINT=f"{BETWEEN}:stop", **one_at_a_time(fleet))
+    command.wait_until_stopped()
+    (first,) = relays(fleet)
+    first.remove(force=True)
+    end(command)  # the second site got another
+    assert (relays(fleet), volumes(fleet)) == ([], [])
+
+
+@pytest.mark.parametrize("then", [("doctor", "--fix"), RUN], ids=" ".join)
+def test_the_relay_of_a_run_that_died_is_removed(fleet: Town, then: tuple[str, ...]) -> None:
+    fleet.run(*RUN, code=DIED, PROVISION_FAILPOINT=f"{BETWEEN}:kill", **one_at_a_time(fleet))
+    fleet.run("undo", SITES[0], "--yes")
+    assert len(relays(fleet)) == 1
+    assert "was left by a process that died" in fleet.run("doctor", code=None).stdout
+    fleet.run(*then)
+    assert (relays(fleet), volumes(fleet)) == ([], [])
