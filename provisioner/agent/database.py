@@ -27,11 +27,14 @@ SOCKET = "/run/mysqld/mysqld.sock"
 DIRECTORY = Path("/directory")  # the site's directory on its host, with its generations
 ADMINISTRATOR = 20100  # the user id by which the server knows its administrator
 COMPLETION = b"-- Dump completed"
+_HEAD = b"INSERT INTO `"
 _INSERT = re.compile(rb"INSERT INTO `((?:[^`]|``)+)` VALUES\n")
+_LONGEST_HEAD = 600  # bytes: a name has at most 64 characters
 # Definers name the users of one generation; the next one's own user is to own what it loads. mariadb-dump
 # writes each at the beginning of a line, where no row of data ever stands: rows begin with a bracket.
+_NAME = rb"(?:`(?:[^`]|``)*`|\"(?:[^\"]|\"\")*\")"  # of what was made where double quotes are for names, too
 _DEFINER = re.compile(
-    rb"^(/\*!\d+ CREATE\*/ /\*!\d+ |/\*!\d+ |CREATE (?:OR REPLACE )?)DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*` ?"
+    rb"^(/\*!\d+ CREATE\*/ /\*!\d+ |/\*!\d+ |CREATE (?:OR REPLACE )?)DEFINER=" + _NAME + b"@" + _NAME + b" ?"
 )
 _OWNED = (b"/*!", b"CREATE ")
 Change = Callable[[str, bytes], bytes]  # the table of a row, or nothing, and the line: what is written instead
@@ -85,14 +88,16 @@ def dump(account: Account, path: Path, change: Change = as_it_is) -> dict[str, i
 
     """
     rows: dict[str, int] = {}
-    table = ""
+    table, head = "", b""  # a name may have line breaks: the head of its rows then takes several lines
     with path.open("wb", buffering=1 << 20) as file:
         for line in dumped(account, "--routines", "--triggers", "--events"):
             if table and line.startswith(b"("):
                 rows[table] += 1
                 line = change(table, line)
             else:
-                match = _INSERT.fullmatch(line)
+                head = head + line if head or line.startswith(_HEAD) else b""
+                match = _INSERT.fullmatch(head)
+                head = b"" if match or len(head) > _LONGEST_HEAD else head
                 table = match[1].replace(b"``", b"`").decode() if match else ""
                 if table:
                     rows.setdefault(table, 0)
@@ -119,14 +124,19 @@ def dumped(account: Account, *options: str, tables: Sequence[str] = ()) -> Itera
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=1 << 20) as process:
             for line in process.stdout or ():
                 complete = line.startswith(COMPLETION)
-                if line.startswith(_OWNED):
-                    line = _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
-                yield line
+                yield without_definer(line)
             errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
     if process.returncode != 0:
         raise Fault(f"mariadb-dump ended with exit code {process.returncode}: {' '.join(errors.split())}")
     if not complete:
         raise Fault("the dump lacks its completion line")
+
+
+def without_definer(line: bytes) -> bytes:
+    """Return a line of a dump without the account that owned what it makes."""
+    if not line.startswith(_OWNED):
+        return line
+    return _DEFINER.sub(rb"\1", line).replace(b"/*!50017 */", b"").replace(b"/*!50117 */", b"")
 
 
 def load(path: Path, account: Account) -> None:
@@ -144,7 +154,8 @@ def load(path: Path, account: Account) -> None:
         ]  # fmt: skip
         done = subprocess.run(command, stdin=file, capture_output=True, check=False)
     if done.returncode != 0:
-        raise Fault(f"loading the dump: {' '.join(done.stderr.decode(errors='replace').split())}")
+        said = done.stderr.decode(errors="replace").splitlines()  # the statement with all its values, then the error
+        raise Fault(f"loading the dump: {said[-1] if said else 'it said nothing'}")
 
 
 @contextmanager
