@@ -14,6 +14,7 @@ from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import ContentFacts
 
 SAMPLE = 20  # files whose hash a manifest holds
+UNREADABLE = "unreadable"
 SAMPLE_BYTES = 8 * 1024 * 1024  # larger ones are left out of the sample
 
 
@@ -84,12 +85,14 @@ def shown(path: Path) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a regular file, "gone", or "no file" of a FIFO, a device or a link, which is not opened."""
+    """Return the SHA-256 of a regular file; else "gone", "unreadable", or "no file": FIFOs, devices, links."""
     try:
         with opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "gone"
+    except PermissionError:
+        return UNREADABLE
     except NoFile:
         return "no file"
 

@@ -191,12 +191,13 @@ def code(repository: Repository, request: CompareCode) -> CodeDifferences:
 
 
 def _code(content: Path) -> dict[str, str]:
-    """Return the hash of every file of plugins, themes and what lies beside them."""
+    """Return the hash of every file of plugins, themes and what lies beside them, or that nobody can read it."""
     found = {}
-    for path, _state in files.walk(content):
+    unread: list[Path] = []
+    for path, _state in files.walk(content, unread):
         name = files.shown(path.relative_to(content))
         found[name] = f"link to {os.readlink(path)}" if path.is_symlink() else files.sha256(path)
-    return found
+    return found | {files.shown(path.relative_to(content)): files.UNREADABLE for path in unread}
 
 
 def lock_out(request: LockOut) -> LockedOut:
