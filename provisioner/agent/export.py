@@ -17,8 +17,9 @@ from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import Pack, Packed, Stage, Staged, Weigh, Weight
 
 STAGING = Path("/export")  # on the host, in the site's own directory
+WRITTEN = Path("/wordpress")  # beside it: all that WordPress, which writes its own export there, sees of either
 CONTENT = Path("/content")  # wp-content with its uploads; no secret is mounted beside it
-DUMP, PEOPLE, WORDPRESS, PAGES = "database.sql", "administrateurs.csv", "wordpress", "site"
+DUMP, PEOPLE, PAGES = "database.sql", "administrateurs.csv", "site"
 ARCHIVE, SUMS = "archive.zip", "SHA256SUMS"
 CHUNK = 1 << 20
 LARGE = 1 << 30  # files from here on get the ZIP64 form, whatever they grow to while they are read
@@ -66,15 +67,14 @@ def weigh(request: Weigh) -> Weight:
 
 
 def stage(request: Stage) -> Staged:
-    """Make the staging directory anew; write the dump and the list of administrators to it.
+    """Empty the staging directories; write the dump and the list of administrators to it.
 
     Raises:
         Fault: the dump failed, or a row that may hold a key cannot be read.
 
     """
-    for path in STAGING.iterdir():
+    for path in (*STAGING.iterdir(), *WRITTEN.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (STAGING / WORDPRESS).mkdir(mode=0o700)  # where WordPress's own exporter writes
     reader = database.reader(request.number)
     rows = database.dump(reader, STAGING / DUMP, _without_keys(_columns(reader)))
     people = _people(reader)
@@ -169,7 +169,7 @@ def _parts() -> Iterator[tuple[str, Path]]:
     """Yield each file of the archive: its name there, and where it lies."""
     for name in (DUMP, PEOPLE):
         yield name, STAGING / name
-    yield "wordpress.xml", STAGING / WORDPRESS / "wordpress.xml"
+    yield "wordpress.xml", WRITTEN / "wordpress.xml"
     for root, prefix in ((STAGING / PAGES, "site"), (CONTENT, "wp-content")):
         for path in sorted(path for path, state in files.walk(root) if stat.S_ISREG(state.st_mode)):
             yield f"{prefix}/{_text(path.relative_to(root))}", path

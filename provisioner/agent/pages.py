@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from provisioner.agent import files
-from provisioner.agent.export import PAGES, STAGING, WORDPRESS
+from provisioner.agent.export import PAGES, STAGING, WRITTEN
 from provisioner.agent.faults import Fault
 from provisioner.agent.protocol import CopiedPages, CopyPages
 from provisioner.agent.sockets import TooLong, ask_at
@@ -182,7 +182,7 @@ def _look(site: _Copy, address: str, page: str) -> str | None:
 def _listed() -> list[str]:
     """Return the addresses that the site's own program listed, in a directory that is the site's to write."""
     try:
-        with files.opened(STAGING / WORDPRESS / "pages.json") as file:
+        with files.opened(WRITTEN / "pages.json") as file:
             content = file.read(LARGEST + 1)
         listed = json.loads(content) if len(content) <= LARGEST else None
     except (OSError, ValueError, RecursionError) as error:

@@ -145,7 +145,7 @@ class GenerationNames:
 
         They are the site's own user's, and no site's container sees them.
         """
-        return self.backup_directory, self.export_directory, f"{self.site_directory}/work/scratch"
+        return self.backup_directory, self.export_directory, self.scratch_directory
 
     @property
     def backup_directory(self) -> str:
@@ -156,6 +156,11 @@ class GenerationNames:
     def export_directory(self) -> str:
         """Return where an export lies until it is fetched."""
         return f"{self.site_directory}/work/export"
+
+    @property
+    def scratch_directory(self) -> str:
+        """Return where an operation puts down what is gone when it ends."""
+        return f"{self.site_directory}/work/scratch"
 
     @property
     def fetched_directory(self) -> str:

@@ -27,26 +27,26 @@ def weigh(work: SiteWork) -> Weight:
 
 def dump_database(work: SiteWork) -> None:
     """Write the database's dump, without sessions and keys of links, and the list of administrators."""
-    binds = [*inside(work, work.generation), Bind(_staging(work), "/export")]
+    binds = [*inside(work, work.generation), *_staged(work)]
     work.note("staged", asdict(ask(work, Stage(work.number), binds)))
 
 
 def export_wordpress(work: SiteWork) -> None:
     """Let WordPress write its own export, and list the addresses of what is published."""
-    written = Bind(f"{_staging(work)}/wordpress", "/export")
+    written = Bind(work.names.scratch_directory, "/export")
     work.note("wordpress", asdict(work.run_in_site(ExportWordPress(), more=[written])))
 
 
 def copy_pages(work: SiteWork) -> None:
     """Copy the published pages from the generation's own socket, to be opened from a disk."""
-    binds = [Bind(work.names.socket_directory, "/run/site", read_only=True), Bind(_staging(work), "/export")]
+    binds = [Bind(work.names.socket_directory, "/run/site", read_only=True), *_staged(work)]
     work.note("copied", asdict(ask(work, CopyPages(work.url), binds)))
 
 
 def pack_archive(work: SiteWork) -> None:
     """Pack all of it into one archive, with the checksum of each file."""
     request = Pack(f"{work.slug}-{work.notes['day']}", _texts(work))
-    binds = [Bind(_staging(work), "/export"), *_content(work)]
+    binds = [*_staged(work), *_content(work)]
     packed = ask(work, request, binds)
     work.middle()
     work.note("packed", asdict(packed))
@@ -80,7 +80,7 @@ def remove_fetched(work: SiteWork) -> None:
 
 def remove_export(work: SiteWork) -> None:
     """Remove from the host what the export was made of."""
-    remove_staging(work, _staging(work))
+    remove_staging(work, work.names.export_directory, work.names.scratch_directory)
 
 
 def _texts(work: SiteWork) -> dict[str, str]:
@@ -107,8 +107,9 @@ def _content(work: SiteWork) -> list[Bind]:
     ]
 
 
-def _staging(work: SiteWork) -> str:
-    return work.names.export_directory
+def _staged(work: SiteWork) -> list[Bind]:
+    """Return the mounts of what is staged: ours, and what WordPress writes, of whose parents none is the site's."""
+    return [Bind(work.names.export_directory, "/export"), Bind(work.names.scratch_directory, "/wordpress")]
 
 
 def _holder(work: SiteWork) -> OneShot:
@@ -117,7 +118,7 @@ def _holder(work: SiteWork) -> OneShot:
         image=images.ensure_service_image(work.host, work.installation.inventory, "agent"),
         labels=work.operation_labels,
         command=["never-run"],
-        binds=[Bind(_staging(work), "/export", read_only=True)],
+        binds=[Bind(work.names.export_directory, "/export", read_only=True)],
     )
 
 

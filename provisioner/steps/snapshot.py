@@ -33,7 +33,7 @@ from provisioner.steps.site import SiteWork, edge_image
 TAKEN = "snapshot taken"  # the event that tells of one
 _TIDY = """
 set -eu
-if [ -d "/host/$1" ]; then find "/host/$1" -mindepth 1 -delete; fi
+for directory; do if [ -d "/host/$directory" ]; then find "/host/$directory" -mindepth 1 -delete; fi; done
 """
 
 
@@ -134,12 +134,12 @@ def abandon_snapshot(work: SiteWork) -> None:
     remove_staging(work, work.names.backup_directory)
 
 
-def remove_staging(work: SiteWork, directory: str) -> None:
-    """Stop what this operation runs on the host, and empty the directory that it worked in."""
+def remove_staging(work: SiteWork, *directories: str) -> None:
+    """Stop what this operation runs on the host, and empty the directories that it worked in."""
     work.host.remove_labelled(**{LABEL_OPERATION: str(work.operation_id)})
     work.run_as_root(
-        "tidy", ["sh", "-c", _TIDY, "tidy", directory], [Bind("", "/host")], image=edge_image(work.host)
-    ).require_success(f"{work.slug}: emptying {directory}")
+        "tidy", ["sh", "-c", _TIDY, "tidy", *directories], [Bind("", "/host")], image=edge_image(work.host)
+    ).require_success(f"{work.slug}: emptying {', '.join(directories)}")
 
 
 def reserve_from_snapshot(work: SiteWork) -> None:
