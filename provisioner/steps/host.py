@@ -27,8 +27,11 @@ chown "$1:$1" /host/database/data /host/run/database
 chmod 0700 /host/database/data
 chmod 0711 /host/sites
 chown "$2:$2" /host/edge/tmp /host/logs/edge
-chown "$3:$3" /host/run/activity /host/logs/sites
-chmod 0700 /host/run/activity /host/logs /host/logs/sites /host/logs/edge
+chown "$3:$3" /host/logs/sites
+chmod 0700 /host/logs /host/logs/sites /host/logs/edge
+# Root's, like all in which something is mounted: the recorder finds the sites' doors, and makes none.
+chown "0:$3" /host/run/activity
+chmod 0750 /host/run/activity
 chmod 0755 /host /host/run /host/run/database /host/run/sites /host/edge
 # Sites that are older than the recorder: their containers are made anew with this mounted.
 recorder=$3; shift 3
