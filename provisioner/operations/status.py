@@ -22,11 +22,16 @@ from provisioner.model.tables import UNFINISHED, UNSENT, Agreement, Generation, 
 from provisioner.operations import alerts
 from provisioner.operations.alerts import ENGINE, SERVICE, Attention
 from provisioner.probes import host as host_probes
-from provisioner.steps.site import SITE_PROGRAM, beside, require_spoken, site_service
+from provisioner.steps.site import ANSWER_SECONDS, SITE_PROGRAM, beside, require_spoken, site_service
 
 SHOWN_MONTHS = 12  # a closing further ahead stands in `status SLUG` and `agreement list`
 # Two lines; by one container, whose start takes as long as either.
-_LOOK = 'php "$0" facts && exec /srv/provision/content-sha256'
+_LOOK = """
+timeout --kill-after=5 "$1" php "$0" facts && exec /srv/provision/content-sha256
+code=$?
+test "$code" -ne 124 || echo "its WordPress did not answer within $1 s" >&2
+exit "$code"
+"""
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ def _read(installation: Installation, site: Site, generation: Generation) -> tup
     require_spoken(site.slug, host.protocol(generation.image))
     service = site_service(host, site, generation, installation.inventory.policy.site)
     request = AskFacts([])
-    command = ["sh", "-c", _LOOK, SITE_PROGRAM]
+    command = ["sh", "-c", _LOOK, SITE_PROGRAM, str(ANSWER_SECONDS)]
     files = {"request.json": wire.written(request)}
     one_shot = beside(service, f"{service.name}.look", command, files, host.protocol(generation.image))
     outcome = host.run(replace(one_shot, labels={**service.labels, **host.role_labels("look")}))

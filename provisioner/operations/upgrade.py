@@ -19,7 +19,7 @@ from provisioner.operations import backup, fleet
 from provisioner.probes import host as host_probes
 from provisioner.steps.content import probe_site
 from provisioner.steps.generation import create_database, discard_generation, rest_previous
-from provisioner.steps.site import SiteWork
+from provisioner.steps.site import ANSWER_SECONDS, SiteWork
 from provisioner.steps.upgrade import (
     HeldBack,
     build_twins,
@@ -137,7 +137,7 @@ def plan(installation: Installation, slug: str, *, core: bool, extensions: bool,
         raise BadInput(f"{slug}: its site is not finished", f"provision resume {slug}")
     work = SiteWork(kind="look", operation_id=0, installation=installation, slug=slug, number=serving.number)
     offered = _offered(installation, slug) if extensions else []
-    facts = work.run_in_site(AskFacts([package.request for package in offered]))
+    facts = work.run_in_site(AskFacts([package.request for package in offered]), seconds=ANSWER_SECONDS)
     wanted = [package for package in _newest(offered) if package.slug in facts.outdated]
     release = _release(installation, site, to or site.release) if core else None
     if release is not None and release.db_version < facts.db_version:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from provisioner import kit, records
 from provisioner.agent.protocol import Install, Publish
 from provisioner.probes import page
-from provisioner.steps.site import SiteWork
+from provisioner.steps.site import ANSWER_SECONDS, SiteWork
 
 
 def install_wordpress(work: SiteWork) -> None:
@@ -58,9 +58,9 @@ def probe_site(work: SiteWork) -> None:
 
 def publish(work: SiteWork) -> None:
     """Let search engines index the site."""
-    work.run_in_site(Publish(public=True))
+    work.run_in_site(Publish(public=True), seconds=ANSWER_SECONDS)
 
 
 def conceal(work: SiteWork) -> None:
     """Ask search engines not to index the site, as before the agreement was signed."""
-    work.run_in_site(Publish(public=False))
+    work.run_in_site(Publish(public=False), seconds=ANSWER_SECONDS)

@@ -9,7 +9,7 @@ from provisioner import clock, records
 from provisioner.agent.protocol import Invite
 from provisioner.mail import messages, outbox
 from provisioner.model.tables import Contact, Mail, MailState
-from provisioner.steps.site import SiteWork
+from provisioner.steps.site import ANSWER_SECONDS, SiteWork
 
 
 def queue_invitations(work: SiteWork) -> None:
@@ -44,7 +44,7 @@ def renew_link(work: SiteWork) -> None:
     for person in people:
         token = settings.keys.invitation_token(work.operation_id, person.id or 0)
         days = settings.inventory.policy.invitation_days
-        work.run_in_site(Invite(person.mail, token, days))
+        work.run_in_site(Invite(person.mail, token, days), seconds=ANSWER_SECONDS)
 
 
 def invited(work: SiteWork, people: list[Contact]) -> list[Contact]:

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 from provisioner import records
 from provisioner.adapters.answers import answered
-from provisioner.adapters.docker_host import DockerHost
+from provisioner.adapters.docker_host import ONE_SHOT_SECONDS, DockerHost
 from provisioner.agent import protocol, wire
 from provisioner.agent.protocol import Request
 from provisioner.errors import Unavailable
@@ -19,6 +19,7 @@ from provisioner.model.names import LABEL_OPERATION, LABEL_ROLE, GenerationNames
 from provisioner.model.tables import Generation, GenerationState, Operation, Site
 
 SITE_PROGRAM = "/srv/provision/provision.php"
+ANSWER_SECONDS = 60  # for what WordPress does in one or two; a FIFO among a site's plugins keeps it for ever
 _UPLOADS = "/srv/wordpress/wp-content/uploads"
 
 A = TypeVar("A")
@@ -103,6 +104,7 @@ class SiteWork(Work):
         request: Request[A],
         files: Mapping[str, bytes] | None = None,
         more: Sequence[Bind] = (),
+        seconds: float = ONE_SHOT_SECONDS,
     ) -> A:
         """Have the site's own program, beside the generation, do what ``request`` asks; return its answer.
 
@@ -113,17 +115,22 @@ class SiteWork(Work):
         """
         require_spoken(self.slug, self.spoken)
         given = {"request.json": wire.written(request), **(files or {})}
-        outcome = self.run_beside(request.verb, ["php", SITE_PROGRAM, request.verb], given, more)
+        outcome = self.run_beside(request.verb, ["php", SITE_PROGRAM, request.verb], given, more, seconds)
         outcome.require_success(f"{self.slug}: {request.verb}")
         return answered(request, outcome.output)
 
     def run_beside(
-        self, name: str, command: Sequence[str], files: Mapping[str, bytes], more: Sequence[Bind] = ()
+        self,
+        name: str,
+        command: Sequence[str],
+        files: Mapping[str, bytes],
+        more: Sequence[Bind] = (),
+        seconds: float = ONE_SHOT_SECONDS,
     ) -> Outcome:
         """Run a command beside the generation: with its image, its mounts (and ``more``), its rights and its limits."""
         one_shot = beside(self.service, f"{self.one_shot_prefix}.{name}", command, files, self.spoken)
         labels = {**one_shot.labels, **self.operation_labels}
-        return self.host.run(replace(one_shot, labels=labels, binds=[*one_shot.binds, *more]))
+        return self.host.run(replace(one_shot, labels=labels, binds=[*one_shot.binds, *more]), seconds)
 
     @property
     def spoken(self) -> int:
