@@ -78,6 +78,16 @@ class HostileSite:
         """Start a program in the site's container and leave it alone; it must end by itself."""
         subprocess.run(["docker", "exec", "-d", self.container, *command], check=True, timeout=SECONDS)
 
+    def end(self, words: str) -> None:
+        """End the programs that were started with ``words``, a regular expression, in their command line."""
+        script = """
+        for process in /proc/[0-9]*; do
+            if grep -aq "$1" "$process/cmdline"; then kill "${process#/proc/}"; fi
+        done 2>/dev/null
+        """
+        # By base64: this very program does not have them in its own command line.
+        self.must(f'set -- "$(base64 -d <<< "$1")"; {script} true', b64encode(words.encode()).decode())
+
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Write a file of the site's; ``path`` is absolute, or lies below wp-content."""
         data = content.encode() if isinstance(content, str) else content
@@ -163,6 +173,7 @@ class Trick:
 
     row: str
     plant: Callable[[HostileSite], None]
+    holds: bool  # it holds up or stops whoever comes near, for as long as it is there
 
     @property
     def name(self) -> str:
@@ -173,9 +184,11 @@ class Trick:
 TRICKS: dict[str, Trick] = {}
 
 
-def _trick(row: str) -> Callable[[Callable[[HostileSite], None]], Callable[[HostileSite], None]]:
+def _trick(
+    row: str, *, holds: bool = False
+) -> Callable[[Callable[[HostileSite], None]], Callable[[HostileSite], None]]:
     def listed(plant: Callable[[HostileSite], None]) -> Callable[[HostileSite], None]:
-        TRICKS[plant.__name__] = Trick(row, plant)
+        TRICKS[plant.__name__] = Trick(row, plant, holds)
         return plant
 
     return listed
@@ -185,6 +198,38 @@ def plant(site: HostileSite, names: Sequence[str] = ()) -> None:
     """Plant the tricks called ``names``, or all of them; each may be planted again."""
     for name in names or TRICKS:
         TRICKS[name].plant(site)
+
+
+def remove(site: HostileSite, names: Sequence[str]) -> None:
+    """Take tricks away again, of those that hold up or stop whoever comes near."""
+    for name in names:
+        _REMOVALS[name](site)
+
+
+def _by(script: str) -> Callable[[HostileSite], object]:
+    return lambda site: site.must(f'cd "$1"; {script}', CONTENT)
+
+
+def _racer(words: str, places: str) -> Callable[[HostileSite], object]:
+    def act(site: HostileSite) -> None:
+        site.end(words)
+        site.must(f'cd "$1"; rm -rf {places}', CONTENT)
+
+    return act
+
+
+_REMOVALS: dict[str, Callable[[HostileSite], object]] = {
+    "a_fifo_for_a_plugin": _by("rm -rf plugins/waiting style.css"),
+    "deep_directories": _by("rm -rf uploads/deep"),
+    "unreadable_files": _by("chmod -R u+rwX {plugins,uploads}/{closed,secret.php}; rm -rf {plugins,uploads}/closed"),
+    "a_view_for_attachments": lambda site: site.must_sql(
+        "DROP VIEW wp_postmeta", "RENAME TABLE wp_postmeta_real TO wp_postmeta"
+    ),
+    "an_invalid_view": lambda site: site.must_sql("DROP VIEW IF EXISTS invalid"),
+    "a_lock_that_is_held": lambda site: site.end(r'given\["seconds"\]'),
+    "a_racer_among_plugins": _racer("racer/in", "plugins/racer"),
+    "a_racer_among_uploads": _racer("racer-1/in", "uploads/racer-*"),
+}
 
 
 # J1: links and other kinds of files at every place that is touched or mounted
@@ -232,13 +277,24 @@ def other_kinds_of_files(site: HostileSite) -> None:
         cd "$1"
         for folder in plugins/kinds themes/kinds uploads/kinds languages/kinds; do
             mkdir -p "$folder"
-            test -p "$folder/fifo.php" || mkfifo "$folder/fifo.php"
+            test -p "$folder/fifo" || mkfifo "$folder/fifo"
             test -e "$folder/hard-1" || { echo x > "$folder/hard-1"; ln "$folder/hard-1" "$folder/hard-2"; }
             cp /bin/true "$folder/set-id"; chmod 6755 "$folder/set-id"
             mknod "$folder/device" b 8 0 2>/dev/null || true
         done
-        test -p style.css || mkfifo style.css
         php -r 'foreach (["plugins", "uploads"] as $in) { $s = @stream_socket_server("unix://$in/kinds/socket"); }'
+        """,
+        CONTENT,
+    )
+
+
+@_trick("J1", holds=True)
+def a_fifo_for_a_plugin(site: HostileSite) -> None:
+    """WordPress opens it to read a plugin's or a theme's name, and waits for whoever would write."""
+    site.must(
+        """
+        cd "$1"; mkdir -p plugins/waiting
+        for name in plugins/waiting/fifo.php style.css; do test -p "$name" || mkfifo "$name"; done
         """,
         CONTENT,
     )
@@ -253,21 +309,24 @@ def links_beside_the_socket(site: HostileSite) -> None:
 # J2: racers
 
 
-@_trick("J2")
+@_trick("J2", holds=True)
 def a_racer_among_plugins(site: HostileSite) -> None:
     """A directory and a link to the root of whoever looks take turns, thousands of times a second."""
-    site.must('cd "$1/plugins"; mkdir -p racer/in; echo x > racer/in/x.php; ln -sfn / racer/out', CONTENT)
+    site.must(
+        'cd "$1/plugins"; test -e racer || { mkdir -p racer/in; echo x > racer/in/x.php; ln -s / racer/out; }', CONTENT
+    )
     site.race(f"{CONTENT}/plugins/racer/in", f"{CONTENT}/plugins/racer/out")
 
 
-@_trick("J2")
+@_trick("J2", holds=True)
 def a_racer_among_uploads(site: HostileSite) -> None:
     """The same where media lie, in many places, towards the secrets of whoever reads them."""
     site.must(
         """
         cd "$1/uploads"
         for n in $(seq "$2"); do
-            mkdir -p "racer-$n/in"; echo x > "racer-$n/in/request.json"; ln -sfn / "racer-$n/out"
+            test -e "racer-$n" && continue
+            mkdir -p "racer-$n/in"; echo x > "racer-$n/in/request.json"; ln -s / "racer-$n/out"
         done
         """,
         CONTENT,
@@ -310,7 +369,7 @@ def names_of_files(site: HostileSite) -> None:
     site.php(program, folders=folders, names=[b64encode(name).decode() for name in NAMES])
 
 
-@_trick("J3")
+@_trick("J3", holds=True)
 def deep_directories(site: HostileSite) -> None:
     """Thousands of levels: longer than any path that the kernel takes at once."""
     site.must(
@@ -400,7 +459,7 @@ END
 """
 
 
-@_trick("J4")
+@_trick("J4", holds=True)
 def a_view_for_attachments(site: HostileSite) -> None:
     """The table that a backup asks for attachments is a view."""
     view_named_like(site, "wp_postmeta", "meta_id, post_id, meta_key, meta_value")
@@ -421,9 +480,16 @@ def storage_clauses(site: HostileSite) -> None:
         "CREATE TABLE IF NOT EXISTS versioned (x INT) WITH SYSTEM VERSIONING",
         "CREATE SEQUENCE IF NOT EXISTS numbers",
         "CREATE OR REPLACE VIEW broken AS SELECT 1 AS x FROM wp_options",
+    )
+
+
+@_trick("J5", holds=True)
+def an_invalid_view(site: HostileSite) -> None:
+    """A view of a table that is gone: no dump is whole."""
+    site.must_sql(
         "CREATE TABLE IF NOT EXISTS gone (x INT)",
         "CREATE OR REPLACE VIEW invalid AS SELECT x FROM gone",
-        "DROP TABLE IF EXISTS gone",
+        "DROP TABLE gone",
     )
 
 
@@ -431,10 +497,7 @@ def storage_clauses(site: HostileSite) -> None:
 def large_rows(site: HostileSite) -> None:
     """A row of 30 MB, of bytes that grow when they are written down; as much of it as the server takes."""
     site.must_sql("CREATE TABLE IF NOT EXISTS large (id INT PRIMARY KEY, it LONGBLOB)")
-    site.sql(
-        "REPLACE INTO large VALUES (1, REPEAT(UNHEX('00275C0A1A'), 1 << 20))",
-        *["UPDATE large SET it = CONCAT(it, it) WHERE LENGTH(it) < 30000000"] * 3,
-    )
+    site.sql("REPLACE INTO large VALUES (1, REPEAT(UNHEX('00275C0A1A'), 6000000))")
 
 
 HOLD = """
@@ -450,7 +513,7 @@ def hold(site: HostileSite, statement: str, seconds: int = RACE_SECONDS) -> None
     site.background("php", "-r", program)
 
 
-@_trick("J5")
+@_trick("J5", holds=True)
 def a_lock_that_is_held(site: HostileSite) -> None:
     """A table of the site's own is locked for writing, and nobody lets go of it."""
     site.must_sql("CREATE TABLE IF NOT EXISTS held (x INT)")
@@ -510,7 +573,7 @@ def sparse_files(site: HostileSite) -> None:
     site.must('truncate -s "$2" "$1/uploads/sparse.bin"', CONTENT, str(SPARSE_BYTES))
 
 
-@_trick("J8")
+@_trick("J8", holds=True)
 def unreadable_files(site: HostileSite) -> None:
     """Files and directories of mode 000: not even their owner reads them."""
     site.must(
@@ -557,9 +620,8 @@ def a_flooded_recorder(site: HostileSite) -> None:
     $lines = ["{}", "garbage\\n", json_encode(["event" => "logged_in", "user" => "x\\n2026-01-01 forged",
         "object" => "\\x1b[2J\\u{202e}\\x9b31m"]), str_repeat("x", 60000), "\\xff\\xfe"];
     for ($n = 0; $n < 20000; $n++) { @fwrite($s, $lines[$n % count($lines)]); }
-    echo "true";
     """
-    site.php(program)
+    site.background("php", "-r", program)  # it ends when the recorder has taken them all, which is by and by
 
 
 # Beyond one plant: what a site is told to look for

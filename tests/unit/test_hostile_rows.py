@@ -1,16 +1,17 @@
 """No operation and no command that looks at a site is left out of the hostile site's matrix."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
 
 from provisioner.cli.app import app
 from provisioner.operations.recovery import RECIPES
-from tests.support.hostile_rows import ELSEWHERE, INDIFFERENT, ROWS, SHARED
+from tests.support.hostile_rows import ELSEWHERE, INDIFFERENT, ROWS, SHARED, Row
 from tests.support.hostile_site import ANSWERS, PAGES, TRICKS
 
 WORDS = [row.command.split() for row in ROWS] + [row.failpoint.split() for row in ROWS if row.failpoint]
+SOME = [row for row in ROWS if not row.whole]  # those of `make test`
 
 
 def commands(group: Any = None, *path: str) -> Iterator[tuple[str, Any]]:
@@ -27,14 +28,18 @@ def rows_of(name: str) -> list[list[str]]:
     return [words for words in WORDS if words[: len(name.split())] == name.split()]
 
 
+def is_in(rows: Sequence[Row], name: str) -> bool:
+    return any(row.command.split()[: len(name.split())] == name.split() for row in rows)
+
+
 def test_every_operation_meets_the_hostile_site() -> None:
-    assert set(RECIPES) - {kind for row in ROWS for kind in row.kinds} == set()
+    assert set(RECIPES) - {kind for row in SOME for kind in row.kinds} == set()
 
 
 def test_every_command_meets_the_hostile_site() -> None:
     known = [name for name, _ in commands()]
     assert len(known) > 15
-    assert [name for name in known if not rows_of(name) and name not in ELSEWHERE] == []
+    assert [name for name in known if not is_in(SOME, name) and name not in ELSEWHERE] == []
     assert set(ELSEWHERE) <= set(known)
 
 
