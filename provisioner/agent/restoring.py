@@ -151,7 +151,8 @@ def _rewrite_table(
 
 
 def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    """Return an identifier for a statement with parameters: no per cent sign in it stands for one of them."""
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
 
 
 def measure(request: Measure) -> Measured:
