@@ -101,7 +101,7 @@ def _honest(ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
     said = ended.stdout + ended.stderr
     if ended.returncode not in HONEST:
         yield f"exit code {ended.returncode}: {said[-300:]}"
-    if "Traceback" in said:
+    if "Traceback" in said or "^^^^" in said:  # the end of one is shown where it was too long
         yield f"a traceback: {said[-1000:]}"
     if ended.returncode and not said.strip():
         yield "it failed and said nothing"
