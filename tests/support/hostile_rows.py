@@ -115,7 +115,7 @@ ROWS = (
     Row("agreement sign {slug} --on 2026-02-02 --start 2026-02-02", [agreement.SIGN_AGAIN], now="2026-02-02T12:00"),
     Row("nightly --dry-run", whole=True),
     Row("nightly", [expire.KIND, backup.KIND], page="endless", now=LATER),
-    Row("backup {slug} --prune"),
+    Row("backup {slug} --prune", now=LATER),
     Row("doctor --fix"),
 )
 
