@@ -210,10 +210,10 @@ def _by(script: str) -> Callable[[HostileSite], object]:
     return lambda site: site.must(f'cd "$1"; {script}', CONTENT)
 
 
-def _racer(words: str, places: str) -> Callable[[HostileSite], object]:
+def _racer(places: str) -> Callable[[HostileSite], object]:
     def act(site: HostileSite) -> None:
-        site.end(words)
-        site.must(f'cd "$1"; rm -rf {places}', CONTENT)
+        site.end_races()
+        site.must(f'cd "$1"; for n in 1 2 3 4 5; do rm -rf {places} && exit; sleep 0.2; done; exit 1', CONTENT)
 
     return act
 
@@ -227,8 +227,8 @@ _REMOVALS: dict[str, Callable[[HostileSite], object]] = {
     ),
     "an_invalid_view": lambda site: site.must_sql("DROP VIEW IF EXISTS invalid"),
     "a_lock_that_is_held": lambda site: site.end(r'given\["seconds"\]'),
-    "a_racer_among_plugins": _racer("racer/in", "plugins/racer"),
-    "a_racer_among_uploads": _racer("racer-1/in", "uploads/racer-*"),
+    "a_racer_among_plugins": _racer("plugins/racer"),
+    "a_racer_among_uploads": _racer("uploads/racer-*"),
 }
 
 
