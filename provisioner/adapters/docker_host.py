@@ -38,7 +38,7 @@ if _hidden:
 STOP_SECONDS = 10  # grace between SIGTERM and SIGKILL
 ONE_SHOT_SECONDS = 300
 WAIT_SECONDS = 15  # how long one look at a one-shot that runs may take
-FREE_SECONDS = 10  # how long the name of a container that is being removed may stay taken
+FREE_SECONDS = 10  # how long the name, or a volume, of a container that is being removed may stay taken
 _ENDED = ("created", "exited", "dead")  # states of a container in which nothing runs
 # Rotated everywhere: unrotated logs that fill the disk are what users of such systems suffer most.
 _LOGS = LogConfig(type=LogConfig.types.JSON, config={"max-size": "5m", "max-file": "2"})
@@ -455,13 +455,24 @@ class DockerHost:
         return Mount(target=overlay.target, source=overlay.name, type="volume", no_copy=True)
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume; nothing happens when there is none."""
-        try:
-            self.call(lambda api: api.remove_volume(name))
-        except NotFound:
-            return
-        except APIError as error:
-            raise ProvisionError(f"host {self.name}: volume {name}: {error.explanation}") from None
+        """Remove a volume; nothing happens when there is none.
+
+        Raises:
+            ProvisionError: a container uses it, and is not on its way out.
+
+        """
+        deadline = time.monotonic() + FREE_SECONDS
+        while True:
+            try:
+                self.call(lambda api: api.remove_volume(name))
+                return
+            except NotFound:
+                return
+            except APIError as error:
+                # Somebody else is removing its last container, such as a signal that asked to stop.
+                if error.status_code != 409 or time.monotonic() > deadline:
+                    raise ProvisionError(f"host {self.name}: volume {name}: {error.explanation}") from None
+            time.sleep(0.1)
 
     def _one_shot_mounts(self, binds: Sequence[Bind]) -> dict[str, Any]:
         """Return mounts; the data root and a scratch directory are classic binds, which are made when missing."""

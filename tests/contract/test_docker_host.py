@@ -18,7 +18,7 @@ import pytest
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.errors import BadInput, ProvisionError, Unavailable
 from provisioner.inventory import Host
-from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service
+from provisioner.model.container import FILE_CAPABILITIES, Bind, OneShot, Service, Shared
 from tests.support.sshd import Sshd
 from tests.support.town import Town
 
@@ -343,6 +343,16 @@ def test_removing_may_be_repeated(host: DockerHost, name: str, image: str) -> No
     host.remove(name)
     host.remove(name)
     assert host.inspect(name) is None
+
+
+def test_a_volume_whose_container_is_being_removed_is_waited_for(host: DockerHost, name: str, image: str) -> None:
+    shared = Shared(name, "/shared", labels=host.role_labels("one-shot"))
+    host.launch(one_shot(host, name, image, ["sleep", "100"], binds=[shared]))
+    removal = threading.Timer(1, host.remove, [name])
+    removal.start()
+    host.remove_volume(name)
+    removal.join()
+    host.remove_volume(name)  # there is none
 
 
 def test_images(host: DockerHost, image: str) -> None:
