@@ -114,8 +114,9 @@ ROWS = (
     Row("agreement close {slug} --yes", [agreement.CLOSE], now="2026-02-01T12:00"),
     Row("agreement sign {slug} --on 2026-02-02 --start 2026-02-02", [agreement.SIGN_AGAIN], now="2026-02-02T12:00"),
     Row("nightly --dry-run", whole=True),
-    Row("nightly", [expire.KIND, backup.KIND], page="endless", now=LATER),
-    Row("backup {slug} --prune", now=LATER),
+    Row("nightly", [expire.KIND, backup.KIND], now=LATER),
+    Row("nightly", [backup.KIND], page="endless", now="2027-03-02T12:00", whole=True),
+    Row("backup {slug} --prune", now="2027-03-03T12:00"),
     Row("doctor --fix"),
 )
 
