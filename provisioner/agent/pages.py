@@ -242,7 +242,9 @@ def _each_link(text: str, change: Change) -> str:
         elif name in ("srcset", "imagesrcset"):
             new = ", ".join(_candidate(part, change) for part in value.split(", "))
         elif name == "style":
-            new = _restyled(value, change).replace('url("', "url('").replace('")', "')")
+            new = _restyled(value, change)
+            if new != value:  # its own quotes are to differ from the attribute's
+                new = new.replace('url("', "url('").replace('")', "')")
         else:
             return match[0]
         return match[0] if new is None or new == value else f'{match[1]}{match[2]}"{html.escape(new)}"'
