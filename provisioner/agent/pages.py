@@ -242,9 +242,7 @@ def _each_link(text: str, change: Change) -> str:
         elif name in ("srcset", "imagesrcset"):
             new = ", ".join(_candidate(part, change) for part in value.split(", "))
         elif name == "style":
-            new = _restyled(value, change)
-            if new != value:  # its own quotes are to differ from the attribute's
-                new = new.replace('url("', "url('").replace('")', "')")
+            new = _style(value, change)
         else:
             return match[0]
         return match[0] if new is None or new == value else f'{match[1]}{match[2]}"{html.escape(new)}"'
@@ -271,6 +269,12 @@ def _with_text(match: re.Match[str], attribute: Callable[[re.Match[str]], str], 
         return ""
     text = _restyled(match[3], change) if kind == "style" else match[3]
     return f"<{match[1]}{_ATTRIBUTE.sub(attribute, match[2])}>{text}{match[4]}"
+
+
+def _style(value: str, change: Change) -> str:
+    """Return an attribute of style with its addresses changed; its own quotes are to differ from the attribute's."""
+    new = _restyled(value, change)
+    return value if new == value else new.replace('url("', "url('").replace('")', "')")
 
 
 def _candidate(part: str, change: Change) -> str:
