@@ -7,12 +7,13 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from provisioner.adapters.docker_host import DockerHost
 from provisioner.agent import wire
 from provisioner.agent.protocol import Relay
+from provisioner.errors import ProvisionError
 from provisioner.model.container import Bind, OneShot, Shared
 from provisioner.model.names import LABEL_ROLE
 
@@ -87,7 +88,9 @@ class Relays:
         finally:
             self._shares = False
             for begun in self._shared.values():
-                begun.end()
+                # A host that is gone by now takes nothing from what became of the sites; the next run sweeps there.
+                with suppress(ProvisionError):
+                    begun.end()
             self._shared.clear()
             self._swept.clear()
 
@@ -104,7 +107,7 @@ class Relays:
 
         """
         if self._shares:
-            yield self._kept(host, all_of_them, image)
+            yield self._shared_one(host, all_of_them, image)
             return
         begun = own.relay(host, prefix, image, labels)
         try:
@@ -115,7 +118,7 @@ class Relays:
         finally:
             begun.end()
 
-    def _kept(self, host: DockerHost, way: Way, image: str) -> Begun:
+    def _shared_one(self, host: DockerHost, way: Way, image: str) -> Begun:
         place = host.name, wire.written(way.request)
         with self._lock:
             if host.name not in self._swept:

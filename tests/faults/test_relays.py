@@ -1,13 +1,16 @@
 """One relay serves a whole run of backups: it goes with the run, and what dies on the way harms no other site."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from docker.models.containers import Container
 
-from tests.support.commands import Command, under
+from tests.support.commands import Command, under, variant
 from tests.support.kills import DIED
 from tests.support.town import Town
+from tests.support.wire import Wire
 
 SITES = ("kayane", "regart")
 RUN = ("backup", *SITES)
@@ -73,4 +76,25 @@ def test_the_relay_of_a_run_that_died_is_removed(fleet: Town, then: tuple[str, .
     assert len(relays(fleet)) == 1
     assert "was left by a process that died" in fleet.run("doctor", code=None).stdout
     fleet.run(*then)
+    assert (relays(fleet), volumes(fleet)) == ([], [])
+
+
+def test_a_relay_that_cannot_be_removed_takes_nothing_from_what_became_of_the_sites(
+    fleet: Town, tmp_path: Path
+) -> None:
+    """The engine goes away between the last snapshot and the end of the run."""
+    with Wire(tmp_path / "engine.sock") as wire:
+        target = {"backup": {"target": str(fleet.folder / "backups")}}
+        behind = variant(fleet, host={"engine": wire.url}, policy={"parallel": 1}, **target)
+        command = Command(fleet, *RUN, "--json", PROVISION_FAILPOINT=f"{BETWEEN}:stop", **behind)
+        command.wait_until_stopped()
+        command.go_on()
+        command.wait_until_stopped()  # the second site's snapshot is taken, too; what follows needs no engine
+        wire.refuse()
+        command.go_on()
+        ended = command.end()
+    assert ended.code == 0, ended.said
+    assert [one["exit_code"] for one in json.loads(ended.output)] == [0, 0]
+    assert len(relays(fleet)) == 1
+    fleet.run("doctor", "--fix")
     assert (relays(fleet), volumes(fleet)) == ([], [])
